@@ -98,8 +98,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def open(self, prompts: Sequence[Prompt], seed: int) -> Episodes:
-        """Start one episode for each prompt (a prompt may be given several times)."""
+    def open(self, prompts: Sequence[Prompt]) -> Episodes:
+        """Start one episode for each prompt; the same prompt given twice starts equal episodes."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -112,7 +112,7 @@ class Task(ABC):
 class SingleTurnTask(Task):
     """A task whose episode is one completion, scored at once."""
 
-    def open(self, prompts: Sequence[Prompt], seed: int) -> Episodes:
+    def open(self, prompts: Sequence[Prompt]) -> Episodes:
         """Episodes of one turn."""
         return _SingleTurnEpisodes(self, tuple(prompts))
 
@@ -128,7 +128,9 @@ class _SingleTurnEpisodes(Episodes):
 
     def step(self, actions: Mapping[int, str]) -> dict[int, StepResult]:
         rewards = self.task.rewards([self.prompts[i] for i in actions], list(actions.values()))
-        return {i: StepResult(reward, done=True) for i, reward in zip(actions, rewards, strict=True)}
+        return {
+            i: StepResult(reward, done=True) for i, reward in zip(actions, rewards, strict=True)
+        }
 
 
 @dataclass(frozen=True)
