@@ -90,6 +90,11 @@ class Task(ABC):
     def __init__(self, settings: TaskSettings):
         self.settings = settings
 
+    @property
+    def max_turns(self) -> int:
+        """The most turns that an episode can have."""
+        return 1
+
     @abstractmethod
     def prompts(self, split: Split, count: int, seed: int) -> tuple[Prompt, ...]:
         """`count` prompts of a split, the same for the same seed; splits never overlap.

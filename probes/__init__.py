@@ -1,0 +1,1 @@
+"""Cheap measurements that might tell a good layer from a bad one."""

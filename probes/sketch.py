@@ -1,0 +1,125 @@
+"""Gradients reduced as they appear: exact squared norms, and a fixed subset of coordinates.
+
+Keeping a whole gradient per micro-batch would cost many times the model. Kept are, per layer and
+micro-batch, the exact squared norm and the values at fixed random coordinates, with the weight
+w = (parameter's size) / (coordinates kept of it). Then Σ_c w_c f(a_c, b_c) estimates, without
+bias over the choice of coordinates, any sum Σ f(a_i, b_i) over the layer's coordinates: inner
+products, Fisher-weighted ones, sums of absolute values. Small layers are kept whole, and the
+estimates are then exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from layerpick.training.layers import DecoderLayers
+
+COORDINATES_PER_LAYER = 1 << 17
+"""Layers with at most this many parameters are kept whole."""
+FEWEST_PER_PARAMETER = 256
+"""Small parameters (norms, biases) have large gradients: keep them whole."""
+
+
+@dataclass(frozen=True)
+class LayerSketch:
+    """All micro-batch gradients of one layer."""
+
+    values: Tensor
+    """(micro-batches, coordinates), float32, on the CPU."""
+    weights: Tensor
+    """(coordinates,), float64: how many coordinates each stands for."""
+    squared_norms: Tensor
+    """(micro-batches,), float64: exact ‖g‖²."""
+
+
+@dataclass
+class _Slice:
+    """Where one parameter's kept coordinates go."""
+
+    index: Tensor | None
+    """Kept coordinates; None keeps all."""
+    columns: slice
+
+
+class GradientSketcher:
+    """Collects gradients of decoder layers, one micro-batch after another."""
+
+    def __init__(self, layers: DecoderLayers, micro_batches: int, seed: int):
+        self._layers = layers
+        self._generator = torch.Generator().manual_seed(seed)
+        self._plans = [self._plan(module) for module in layers]
+        self._values = [
+            torch.zeros(micro_batches, len(weights), dtype=torch.float32)
+            for _, weights in self._plans
+        ]
+        self._norms = torch.zeros(len(layers), micro_batches, dtype=torch.float64)
+        self._current = 0
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Let the layers' parameters require gradients, and take each gradient as it appears."""
+        handles = []
+        for layer, module in enumerate(self._layers):
+            plan, _ = self._plans[layer]
+            for name, parameter in module.named_parameters():
+                parameter.requires_grad_(True)
+                hook = self._hook(layer, plan[name])
+                handles.append(parameter.register_post_accumulate_grad_hook(hook))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            for module in self._layers:
+                for parameter in module.parameters():
+                    parameter.requires_grad_(False)
+                    parameter.grad = None
+
+    def next_micro_batch(self, index: int) -> None:
+        """Gradients that appear from now on belong to this micro-batch."""
+        self._current = index
+
+    def sketch(self, layer: int) -> LayerSketch:
+        """What was collected of one layer."""
+        return LayerSketch(self._values[layer], self._plans[layer][1], self._norms[layer])
+
+    def _plan(self, module: nn.Module) -> tuple[dict[str, _Slice], Tensor]:
+        total = sum(parameter.numel() for parameter in module.parameters())
+        share = min(1.0, COORDINATES_PER_LAYER / total)
+        plan: dict[str, _Slice] = {}
+        weights: list[Tensor] = []
+        start = 0
+        for name, parameter in module.named_parameters():
+            size = parameter.numel()
+            kept = min(size, max(FEWEST_PER_PARAMETER, round(share * size)))
+            index = None if kept == size else _distinct(size, kept, self._generator)
+            plan[name] = _Slice(index, slice(start, start + kept))
+            weights.append(torch.full((kept,), size / kept, dtype=torch.float64))
+            start += kept
+        return plan, torch.cat(weights)
+
+    def _hook(self, layer: int, place: _Slice):  # type: ignore[no-untyped-def]
+        def take(parameter: nn.Parameter) -> None:
+            gradient = parameter.grad
+            assert gradient is not None
+            flat = gradient.detach().flatten()
+            parameter.grad = None
+            self._norms[layer, self._current] += float(flat.float().square().sum())
+            kept = flat if place.index is None else flat[place.index.to(flat.device)]
+            self._values[layer][self._current, place.columns] = kept.float().cpu()
+
+        return take
+
+
+def _distinct(size: int, count: int, generator: torch.Generator) -> Tensor:
+    """`count` different integers below `size`, uniformly, without a permutation of all of them."""
+    chosen = torch.randint(size, (count,), generator=generator).unique()
+    while len(chosen) < count:
+        more = torch.randint(size, (count - len(chosen),), generator=generator)
+        chosen = torch.cat([chosen, more]).unique()
+    return chosen

@@ -1,0 +1,1 @@
+"""How rewards become advantages and advantages a loss: one algorithm per file."""

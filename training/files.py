@@ -1,0 +1,61 @@
+"""Files that are whole or absent: written to a temporary name, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from layerpick.training.errors import LayerpickError
+
+
+def cache_folder() -> Path:
+    """Where layerpick keeps what it can make again (`$LAYERPICK_CACHE`, else the XDG cache)."""
+    chosen = os.environ.get("LAYERPICK_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(base) / "layerpick"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes the place of `path`.
+
+    Works for files and folders. On any exception, Ctrl-C included, the temporary is removed.
+    Raises LayerpickError when the place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise LayerpickError(f"Cannot write {path}: {error.strerror or error}.") from error
+    try:
+        temporary = holder / path.name
+        yield temporary
+        if temporary.is_dir() and path.is_dir():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except OSError as error:
+        raise LayerpickError(f"Cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """SHA-256 over the names and contents of files, in order of name (64 hex digits)."""
+    digest = hashlib.sha256()
+    for path in sorted(paths, key=lambda path: path.name):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Tiny language models trained from scratch: the built-in reference models and their relatives."""
