@@ -1,16 +1,16 @@
 """ALFWorld's household tasks in text (Shridhar et al. 2021, arXiv 2010.03768).
 
 Needs the data that `alfworld-download` fetches: the folder that holds `json_2.1.1`, given as
-`alfworld?data=FOLDER` or $ALFWORLD_DATA. Even seeds play the training games, odd seeds those of
-`heldout` (valid_seen or valid_unseen). An episode is one game; its reward is 1 for the task done.
-Commands that the game does not list as possible are invalid; `commands=false` leaves the list out
-of the observations. Games without a known solution are passed over, as ALFWorld does.
+`alfworld?data=FOLDER` or $ALFWORLD_DATA, or else ALFWorld's own place for it. Even seeds play the
+training games, odd seeds those of `heldout` (valid_seen or valid_unseen). An episode is one game;
+its reward is 1 for the task done. Commands that the game does not list as possible are invalid;
+`commands=false` leaves the list out of the observations. Games without a known solution are
+passed over, as ALFWorld does.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -43,17 +43,15 @@ class AlfWorld(TextWorld):
         commands: bool = True,
     ):
         _engine()
-        folder = data or os.environ.get("ALFWORLD_DATA")
-        if not folder:
-            raise LayerpickError(
-                "ALFWorld's data is needed: run alfworld-download, then set $ALFWORLD_DATA to its "
-                "folder or write alfworld?data=FOLDER."
-            )
+        from alfworld.info import ALFWORLD_DATA
+
+        folder = data or ALFWORLD_DATA
         self._splits = [Path(folder).expanduser() / VERSION / name for name in ("train", heldout)]
         for split in self._splits:
             if not _games(split):
                 raise LayerpickError(
-                    f"There are no ALFWorld games (game.tw-pddl) in {split}: run alfworld-download."
+                    f"There are no ALFWorld games (game.tw-pddl) in {split}: run alfworld-download "
+                    f"and write alfworld?data=FOLDER or set $ALFWORLD_DATA."
                 )
         self._commands = commands
         self._env: Any = None

@@ -8,31 +8,21 @@ has failed, and the other episodes of the process are brought back by replaying 
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import signal
-import subprocess
-import sys
-import tempfile
-import weakref
-from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from multiprocessing.connection import Connection, Pipe
-from typing import IO, Any
+from typing import Any
 
 from layerpick.training.environments.base import WorldStep
+from layerpick.training.environments.channels import Channel, InProcess, Process, WorldError
 from layerpick.training.environments.table import WorldSpec
-from layerpick.training.environments.worker import WorldServer
 from layerpick.training.errors import LayerpickError
 
 MOST_PROCESSES = 8
-START_FACTOR = 12
-"""Starting an episode may load libraries and generate a game: it gets so many times the limit."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +41,6 @@ class WorldInfo:
     turns: int
 
 
-class WorldError(Exception):
-    """A world raised, hung or crashed."""
-
-
 @dataclass(eq=False)
 class HostedWorld:
     """One episode's world, and all that is needed to bring it back."""
@@ -64,7 +50,7 @@ class HostedWorld:
     channel: Channel
     actions: list[str] = field(default_factory=list)
     life: int = 0
-    """The channel's life in which this world was opened."""
+    """The channel's life in which this world was opened; 0: not yet."""
     first: str | None = None
     """The observation it starts with, once known."""
 
@@ -105,37 +91,33 @@ class WorldHost:
     def observe(self, worlds: Sequence[HostedWorld]) -> list[str | WorldFailure]:
         """Start worlds and read their first observations."""
 
-        def observe(world: HostedWorld) -> str:
-            self._bring_back(world)
-            assert world.first is not None
-            return world.first
+        def observe(index: int) -> str:
+            return self._bring_back(worlds[index])
 
-        return self._each(worlds, [lambda world=world: observe(world) for world in worlds])
+        return self._each(worlds, observe)
 
     def step(self, moves: Sequence[tuple[HostedWorld, str]]) -> list[WorldStep | WorldFailure]:
         """Act in some worlds, one action for each."""
 
-        def step(world: HostedWorld, action: str) -> WorldStep:
+        def step(index: int) -> WorldStep:
+            world, action = moves[index]
             self._bring_back(world)
             answer = world.channel.ask("step", {"world": world.number, "action": action})
             world.actions.append(action)
             return WorldStep(**answer)
 
-        worlds = [world for world, _ in moves]
-        return self._each(worlds, [lambda move=move: step(*move) for move in moves])
+        return self._each([world for world, _ in moves], step)
 
     def close(self, worlds: Iterable[HostedWorld]) -> None:
         """Release worlds."""
         for world in worlds:
-            if world.life and world.life == world.channel.life:
+            if world.life == world.channel.life:
                 with suppress(WorldError):  # its episode is over: nothing is lost with it
                     world.channel.ask("close", {"world": world.number})
 
-    def _each(
-        self, worlds: Sequence[HostedWorld], jobs: Sequence[Callable[[], Any]]
-    ) -> list[Any]:
-        """Do one job for each world: channels side by side, a channel's jobs in turn."""
-        results: list[Any] = [None] * len(jobs)
+    def _each(self, worlds: Sequence[HostedWorld], job: Callable[[int], Any]) -> list[Any]:
+        """Do a job for each world, by index: channels side by side, a channel's jobs in turn."""
+        results: list[Any] = [None] * len(worlds)
         shares: dict[Channel, list[int]] = defaultdict(list)
         for index, world in enumerate(worlds):
             shares[world.channel].append(index)
@@ -143,7 +125,7 @@ class WorldHost:
         def work(share: list[int]) -> None:
             for index in share:
                 try:
-                    results[index] = jobs[index]()
+                    results[index] = job(index)
                 except WorldError as error:
                     world = worlds[index]
                     place = f"seed {world.seed}, turn {len(world.actions) + 1}"
@@ -156,67 +138,20 @@ class WorldHost:
                 list(threads.map(work, shares.values()))
         return results
 
-    def _bring_back(self, world: HostedWorld) -> None:
-        """Start a world in its channel's present life and repeat what was done in it."""
-        if world.life and world.life == world.channel.life:
-            return
+    def _bring_back(self, world: HostedWorld) -> str:
+        """Have a world in its channel's present life; returns its first observation."""
+        if world.first is not None and world.life == world.channel.life:
+            return world.first
         answer = world.channel.ask("open", {"world": world.number, "seed": world.seed})
-        if world.first is not None and world.first != answer["observation"]:
+        first = answer["observation"]
+        if world.first not in (None, first):
             raise WorldError("started differently from the same seed: it must be deterministic")
-        world.first = answer["observation"]
+        world.first = first
         for action in world.actions:
             world.channel.ask("step", {"world": world.number, "action": action})
         world.life = world.channel.life
+        return first
 
 
-class Channel(ABC):
-    """The way to a server of worlds."""
-
-    life: int = 1
-    """Grows when the server is replaced, and all its worlds with it."""
-
-    def ask(self, what: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """A server's answer.
-
-        Raises WorldError if the world raises, hangs or crashes, LayerpickError if it refuses.
-        """
-        answer = self._send({"do": what, "with": arguments})
-        if "refused" in answer:
-            raise LayerpickError(answer["refused"])
-        if "raised" in answer:
-            raise WorldError(f"raised {answer['raised']}")
-        return answer
-
-    @abstractmethod
-    def _send(self, request: Mapping[str, Any]) -> dict[str, Any]: ...
-
-
-class InProcess(Channel):
-    """A server in this process."""
-
-    def __init__(self, spec: str):
-        self._send = WorldServer(spec).answer  # type: ignore[method-assign]
-
-    def _send(self, request: Mapping[str, Any]) -> dict[str, Any]: ...
-
-
-class Process(Channel):
-    """A server in a process of its own, started when first asked, killed when it hangs."""
-
-    def __init__(self, spec: str, timeout: float):
-        self._spec = spec
-        self._timeout = timeout
-        self._server: _Server | None = None
-
-    def _send(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        step = request["do"] == "step"
-        limit = self._timeout if step else START_FACTOR * self._timeout
-        if self._server is None:
-            self._server = _Server(self._spec, 2 * START_FACTOR * self._timeout)
-        try:
-            return self._server.exchange(request, limit)
-        except WorldError:
-            self._server.stop()
-            self._server = None
-            self.life += 1
-            raise
+def _processes() -> int:
+    return min(os.cpu_count() or 1, MOST_PROCESSES)

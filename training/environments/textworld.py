@@ -6,7 +6,7 @@ tw-treasure_hunter, tw-simple, tw-cooking) with the options of its `tw-make`, an
 an observation lists the possible commands) and `reward` (`success`: 1 for winning; `own`: the
 points of the game). A command that the game does not list as possible is invalid.
 
-Games are compiled once, in about two seconds, and kept in the cache folder. An observation is what
+Games are compiled once, in a few seconds, and kept in the cache folder. An observation is what
 the game says, so equal observations need not be equal states.
 """
 

@@ -10,9 +10,11 @@ import faulthandler
 import json
 import math
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from layerpick.training.environments.base import TextWorld, WorldStep
@@ -37,8 +39,9 @@ class WorldServer:
         except LayerpickError as error:
             return {"refused": str(error)}
         except Exception as error:
-            reason = (str(error).splitlines() or [""])[0][:200]
-            return {"raised": f"{type(error).__name__}: {reason}".rstrip(": ")}
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            reason = "".join(traceback.format_exception_only(error)).splitlines()[0][:200]
+            return {"raised": f"{reason} ({Path(place.filename).name}:{place.lineno})"}
 
     def _describe(self) -> dict[str, Any]:
         world = make_world(self._spec)

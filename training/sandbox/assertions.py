@@ -34,8 +34,15 @@ class Suite:
 
     setup: str
     tests: tuple[Test, ...]
+    modules: tuple[str, ...]
+    """Modules of the standard library that the tests use without importing them."""
     names: tuple[str, ...]
-    """Names that the tests use and do not define: the program has to."""
+    """Other names that the tests use and do not define: the program has to."""
+
+    @property
+    def total(self) -> int:
+        """The number of tests."""
+        return sum(test.count for test in self.tests)
 
 
 @lru_cache(maxsize=4096)
@@ -44,21 +51,14 @@ def parse_suite(setup: str, tests: tuple[str, ...], entry_point: str | None) -> 
 
     Raises SyntaxError if the setup or a test is not Python.
     """
-    setup_tree = ast.parse(setup)
-    for module in sorted(_free_names([setup_tree]) & sys.stdlib_module_names):
-        setup_tree.body.insert(0, ast.parse(f"import {module}").body[0])
     trees = [ast.parse(test) for test in tests]
     for tree in trees:
         if entry_point and _defines_check(tree):
             tree.body += ast.parse(f"check({entry_point})").body
-    free = _free_names([setup_tree, *trees])
-    modules = sorted(free & sys.stdlib_module_names - {entry_point})
-    imports = "".join(f"import {module}\n" for module in modules)
-    return Suite(
-        setup=f"{imports}{ast.unparse(setup_tree)}",
-        tests=tuple(_rewrite(tree) for tree in trees),
-        names=tuple(sorted(free.difference(modules))),
-    )
+    free = _free_names([ast.parse(setup), *trees])
+    modules = free & sys.stdlib_module_names - {entry_point}
+    rewritten = tuple(_rewrite(tree) for tree in trees)
+    return Suite(setup, rewritten, tuple(sorted(modules)), tuple(sorted(free - modules)))
 
 
 def called_functions(tests: Sequence[str]) -> list[str]:

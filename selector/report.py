@@ -1,0 +1,100 @@
+"""The suggestion as a table and a few sentences."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from layerpick.selector.suggestion import LayerSuggestion, Suggestion
+
+FEATURE_HEADINGS = {
+    "gradient_norm": "grad norm",
+    "relative_gradient_norm": "rel. norm",
+    "gradient_signal": "signal",
+    "gradient_snr": "SNR",
+    "fisher_trace": "Fisher",
+    "fisher_gain": "Fisher gain",
+    "adam_gain": "Adam gain",
+}
+
+
+def print_suggestion(suggestion: Suggestion, console: Console) -> None:
+    """Ranked layers, then what the ranking rests on, what it cost and what the pick saves."""
+    # A table narrower than its columns would lose digits; a pipe has no width of its own.
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    console.print(_table(suggestion))
+    for line in sentences(suggestion):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def sentences(suggestion: Suggestion) -> list[str]:
+    """What a person should know beside the table."""
+    rollouts, cost, savings = suggestion.rollouts, suggestion.cost, suggestion.savings
+    pick = suggestion.layers[suggestion.pick]
+    share = savings.trainable_parameters / savings.full_parameters
+    lines = [
+        f"[bold]Pick: layer {suggestion.pick}[/bold] of {len(suggestion.layers)}, predicted to "
+        f"recover {pick.predicted:.2f} of the full-parameter gain ({_interval(pick)} at "
+        f"{suggestion.coverage:.0%}).",
+        f"Basis: {suggestion.basis}.",
+    ]
+    if suggestion.measured_by:
+        lines.append(f"Measured contributions: {suggestion.measured_by}.")
+    lines += [
+        f"Rollouts: mean reward {rollouts.mean_reward:.3f} ± {rollouts.reward_error:.3f}; "
+        f"{rollouts.groups_with_signal} of {rollouts.prompts} groups carry signal.",
+        f"Cost: {cost.seconds:.1f} s ({cost.load_seconds:.1f} loading, "
+        f"{cost.sampling_seconds:.1f} sampling, "
+        f"{sum(probe.seconds for probe in cost.probes):.1f} probing), "
+        f"{cost.sampled_tokens:,} tokens sampled, {cost.probe_tokens:,} probed, "
+        f"peak memory {_bytes(cost.peak_bytes)}.",
+        f"Training layer {suggestion.pick} alone: {savings.trainable_parameters:,} of "
+        f"{savings.full_parameters:,} parameters ({share:.1%}); gradients and AdamW's state "
+        f"{_bytes(savings.training_bytes)} in place of {_bytes(savings.full_training_bytes)}.",
+    ]
+    return lines
+
+
+def _table(suggestion: Suggestion) -> Table:
+    title = (
+        f"{suggestion.model.id} · {suggestion.task.name} ({suggestion.task.source}) · "
+        f"{suggestion.task.algorithm}"
+    )
+    table = Table(title=title, title_justify="left")
+    features = list(suggestion.layers[0].features)
+    for heading in ("rank", "layer", "depth", "predicted", "interval", "chance best"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name in features:
+        table.add_column(FEATURE_HEADINGS.get(name, name.replace("_", " ")), justify="right")
+    if suggestion.measured_by:
+        table.add_column("measured", justify="right")
+    for rank, layer in enumerate(suggestion.ranked, start=1):
+        cells = [
+            str(rank),
+            str(layer.layer),
+            f"{layer.depth:.2f}",
+            f"{layer.predicted:.2f}",
+            _interval(layer),
+            f"{layer.chance_best:.0%}",
+            *(f"{layer.features[name]:.3g}" for name in features),
+        ]
+        if suggestion.measured_by:
+            cells.append("–" if layer.measured is None else f"{layer.measured:.2f}")
+        style = "bold green" if layer.layer == suggestion.pick else None
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    return table
+
+
+def _interval(layer: LayerSuggestion) -> str:
+    return f"{layer.interval[0]:.2f} … {layer.interval[1]:.2f}"
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -1,0 +1,126 @@
+"""`layerpick suggest`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from layerpick.selector import options
+from layerpick.training.errors import LayerpickError
+
+
+def suggest(
+    model: options.Model = None,
+    task: options.TaskName = "math",
+    algorithm: options.Algorithm = None,
+    probes: Annotated[
+        str, typer.Option(help="Probes to run, separated by commas, or all.")
+    ] = "all",
+    out: options.Out = Path("layerpick-out"),
+    as_json: options.Json = False,
+    dataset: options.Dataset = None,
+    template: options.Template = None,
+    stop: options.Stop = None,
+    reward: options.Reward = None,
+    all_or_nothing: options.AllOrNothing = False,
+    unsafe_exec: options.UnsafeExec = False,
+    env: options.Env = None,
+    max_turns: options.MaxTurns = None,
+    invalid_penalty: options.InvalidPenalty = None,
+    prompts: options.Prompts = 32,
+    group_size: options.GroupSize = 8,
+    max_new_tokens: options.MaxNewTokens = None,
+    temperature: options.Temperature = None,
+    batch_size: options.Rows = 64,
+    seed: options.Seed = 0,
+    rollouts: Annotated[
+        Path | None,
+        typer.Option(help="Reuse rollouts from this file.", rich_help_panel=options.SAMPLING),
+    ] = None,
+    save_rollouts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the rollouts to this .safetensors file.", rich_help_panel=options.SAMPLING
+        ),
+    ] = None,
+    revision: options.Revision = None,
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    pad_token: options.PadToken = None,
+    allow_pickle: options.AllowPickle = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+) -> None:
+    """Predict which decoder layer gains most from RL when it is trained alone.
+
+    Samples the model once, probes every layer, and ranks the layers by predicted contribution: \
+the share of the full-parameter RL gain that the layer alone recovers. \
+Writes suggestion.json and profile.png.
+
+    Examples:
+
+      layerpick suggest
+
+      layerpick suggest Qwen/Qwen3-4B --task math
+
+      layerpick suggest ./my-model --dataset rows.jsonl --template 'Q: {prompt}\\nA:' --stop '\\n'
+    """
+    from rich.console import Console
+
+    from layerpick.selector.plots import draw_suggestion
+    from layerpick.selector.preparing import ModelChoice, RolloutChoice
+    from layerpick.selector.progress import reporting
+    from layerpick.selector.report import print_suggestion
+    from layerpick.selector.suggesting import suggest as make_suggestion
+    from layerpick.training.tasks.base import TaskSettings
+
+    with reporting() as reporter:
+        suggestion = make_suggestion(
+            ModelChoice(model, revision, dtype, device, pad_token, allow_pickle, trust_remote_code),
+            task,
+            settings=TaskSettings(
+                dataset=dataset,
+                template=options.read_template(template),
+                stop=tuple(options.unescape(text) for text in stop or ()),
+                reward=reward,
+                all_or_nothing=all_or_nothing,
+                unsafe_exec=unsafe_exec,
+                env=env,
+                max_turns=max_turns,
+                invalid_penalty=invalid_penalty,
+            ),
+            algorithm=algorithm,
+            rollouts=RolloutChoice(
+                prompts=prompts,
+                group_size=group_size,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                rows=batch_size,
+                reuse=rollouts,
+                save=save_rollouts,
+            ),
+            probes=_probe_names(probes),
+            seed=seed,
+            reporter=reporter,
+        )
+    suggestion.save(out / "suggestion.json")
+    draw_suggestion(suggestion, out / "profile.png")
+    if as_json:
+        sys.stdout.write(suggestion.to_json())
+        return
+    print_suggestion(suggestion, Console())
+    print(f"Written: {out / 'suggestion.json'} and {out / 'profile.png'}", file=sys.stderr)
+
+
+def _probe_names(text: str) -> tuple[str, ...]:
+    from layerpick.probes.table import PROBES
+
+    if text == "all":
+        return tuple(PROBES)
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in PROBES:
+            raise LayerpickError(f"The probe '{name}' is unknown: use {', '.join(PROBES)} or all.")
+    return names

@@ -1,0 +1,1 @@
+"""Everything that samples from or changes a model."""
