@@ -47,7 +47,7 @@ class Decoder:
         return self._forward(tokens.to(self._device), mask.to(self._device))
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these, in this order."""
+        """Hold these rows from now on, in this order; a row may be named several times."""
         index = torch.as_tensor(rows, dtype=torch.long, device=self._device)
         self._cache.batch_select_indices(index)
         self._mask = self._mask[index]

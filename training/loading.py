@@ -16,6 +16,7 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.layers import DecoderLayers, find_decoder_layers
 from layerpick.training.sources import ModelFolder, locate
 
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "spiece*")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -131,18 +132,19 @@ def _config(folder: ModelFolder, trust_remote_code: bool) -> Any:
 def _tokenizer(folder: ModelFolder, pad_token: str | None, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
+    # Without any file, some classes make up an empty tokenizer and say nothing.
+    if not any(file for kind in _TOKENIZER_FILES for file in folder.path.glob(kind)):
+        raise LayerpickError(
+            f"{folder.name} has no tokenizer: add its tokenizer files to {folder.path}."
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder.path, trust_remote_code=trust_remote_code, padding_side="left"
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LayerpickError(
-            f"{folder.name} has no readable tokenizer: add its tokenizer files to {folder.path}."
+            f"The tokenizer of {folder.name} in {folder.path} cannot be read: {_first_line(error)}."
         ) from error
-    if len(tokenizer) == 0:
-        raise LayerpickError(
-            f"{folder.name} has no tokenizer: add its tokenizer files to {folder.path}."
-        )
     if pad_token is not None:
         if tokenizer.convert_tokens_to_ids(pad_token) in (None, tokenizer.unk_token_id):
             raise LayerpickError(f"The tokenizer of {folder.name} has no token '{pad_token}'.")

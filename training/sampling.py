@@ -2,15 +2,17 @@
 
 Episodes run in lock-step, one batch of rows after another. A row is one episode; its sampling
 noise depends only on (seed, stream, group, sample), never on what else shares the batch.
-Finished rows leave the batch.
+A prompt is read once for all its samples. Finished rows leave the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
+from torch import Tensor
 
 from layerpick.training.decoding import Decoder, write_turns
 from layerpick.training.errors import LayerpickError
@@ -49,37 +51,48 @@ def play(
     settings: SamplingSettings,
     *,
     seed: int,
-    stream: int = 0,
+    streams: Sequence[int] = (0,),
+    make_decoder: Callable[[Sequence[int]], Decoder] | None = None,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> list[Trajectory]:
-    """Sample `group_size` episodes for each prompt; in order of prompt, then sample.
+    """Sample `group_size` episodes for each prompt; in order of stream, prompt, then sample.
 
-    `stream` separates independent repetitions under one seed. `on_done` is told how many
-    episodes have just ended.
+    `streams` are independent repetitions under one seed. `make_decoder` gives the decoder of a
+    batch from the index into `streams` of each of its rows, which never decreases; without it,
+    `model` decodes all of them. `on_done` is told how many episodes have just ended.
     """
+    make_decoder = make_decoder or (
+        lambda owners: Decoder(model.model, model.tokenizer.pad_token_id, len(owners))
+    )
     renderer = Renderer(model.tokenizer, task.settings.template, task.conversational)
     tokens = [renderer.tokens(prompt) for prompt in prompts]
     _refuse_long_prompts(model, prompts, tokens, settings.max_new_tokens)
-    slots = [Slot(group, sample) for group in range(len(prompts)) for sample in range(group_size)]
+    slots = [
+        (owner, Slot(group, sample))
+        for owner in range(len(streams))
+        for group in range(len(prompts))
+        for sample in range(group_size)
+    ]
     trajectories: list[Trajectory] = []
     for start in range(0, len(slots), settings.rows):
         part = slots[start : start + settings.rows]
         rows = [
             _Row(
                 index,
+                owner,
                 slot.group,
                 prompts[slot.group],
                 list(tokens[slot.group]),
                 hash_text(str(prompts[slot.group].content)),
-                noise(seed, stream, slot),
+                noise(seed, streams[owner], slot),
             )
-            for index, slot in enumerate(part)
+            for index, (owner, slot) in enumerate(part)
         ]
         single_turn = isinstance(task, SingleTurnTask)
         batch = _Batch(model, renderer, rows, settings, single_turn=single_turn)
         episodes = task.open([row.prompt for row in rows])
         try:
-            trajectories += batch.play(episodes)
+            trajectories += batch.play(episodes, make_decoder)
         finally:
             episodes.close()
         on_done(len(part))
@@ -96,6 +109,7 @@ class _Row:
     """One episode while it is being played."""
 
     index: int
+    owner: int
     group: int
     prompt: Prompt
     tokens: list[int]
@@ -129,13 +143,13 @@ class _Batch:
         self._context = context_length(model)
         self._stops = _Stops(model, settings.stop)
 
-    def play(self, episodes: Episodes) -> list[Trajectory]:
+    def play(
+        self, episodes: Episodes, make_decoder: Callable[[Sequence[int]], Decoder]
+    ) -> list[Trajectory]:
         """Alternate between the model's turns and the episodes' answers until all are done."""
-        decoder = Decoder(self._model.model, self._model.tokenizer.pad_token_id, len(self._rows))
+        decoder, logits = self._read_prompts(make_decoder)
         live = self._rows
-        chunks: list[list[int]] = [row.tokens for row in live]
         while live:
-            logits = decoder.extend(chunks)
             limit = self._settings.max_new_tokens
             written = write_turns(
                 decoder,
@@ -156,8 +170,32 @@ class _Batch:
             going = [index for index, reply in enumerate(replies) if reply]
             if going and len(going) < len(live):
                 decoder.keep(going)
-            live, chunks = [live[index] for index in going], [replies[index] for index in going]
+            live = [live[index] for index in going]
+            if live:
+                logits = decoder.extend([replies[index] for index in going])
         return [row.trajectory() for row in self._rows]
+
+    def _read_prompts(
+        self, make_decoder: Callable[[Sequence[int]], Decoder]
+    ) -> tuple[Decoder, Tensor]:
+        """A decoder that has read every row's prompt, and the logits of the first tokens.
+
+        Samples of one prompt stand side by side: it is read once, then repeated.
+        """
+        first = [
+            index
+            for index, row in enumerate(self._rows)
+            if index == 0
+            or (row.owner, row.group) != (self._rows[index - 1].owner, self._rows[index - 1].group)
+        ]
+        decoder = make_decoder([self._rows[index].owner for index in first])
+        logits = decoder.extend([self._rows[index].tokens for index in first])
+        repeats = np.diff([*first, len(self._rows)])
+        copies = np.repeat(np.arange(len(first)), repeats).tolist()
+        if len(copies) > len(first):
+            decoder.keep(copies)
+            logits = logits[copies]
+        return decoder, logits
 
     def _answer(self, row: _Row, written: list[int], result: StepResult) -> list[int]:
         """Record a turn and its result; returns what the row reads next, [] when it is over."""
@@ -189,6 +227,7 @@ class _Stops:
         self._stop = tuple(stop)
         # A stop string of n bytes spans at most n tokens.
         self._window = max((len(text.encode()) for text in stop), default=0) + 1
+        self._stops_after = lru_cache(maxsize=1 << 16)(self._holds_stop)
 
     def ends(self, written: list[int]) -> bool:
         """Whether the last token written ends the turn."""
@@ -196,8 +235,11 @@ class _Stops:
             return True
         if not self._stop:
             return False
-        tail = self._decode(written[-self._window :])
-        return any(text in tail for text in self._stop)
+        return self._stops_after(tuple(written[-self._window :]))
+
+    def _holds_stop(self, tokens: tuple[int, ...]) -> bool:
+        text = self._decode(list(tokens))
+        return any(stop in text for stop in self._stop)
 
     def text(self, written: list[int]) -> str:
         """What was written, cut before the first stop string."""

@@ -50,8 +50,10 @@ class WorldServer:
         return described
 
     def _open(self, world: int, seed: int) -> dict[str, Any]:
-        self._worlds[world] = make_world(self._spec)
-        return {"observation": _text(self._worlds[world].reset(seed))}
+        made = make_world(self._spec)
+        observation = _text(made.reset(seed))
+        self._worlds[world] = made
+        return {"observation": observation}
 
     def _step(self, world: int, action: str) -> dict[str, Any]:
         step = self._worlds[world].step(action)

@@ -1,0 +1,304 @@
+"""Hostile programs win nothing, leave nothing, and honest ones are judged right."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import re
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layerpick.training.errors import LayerpickError
+from layerpick.training.sandbox import (
+    Limits,
+    Program,
+    Verdict,
+    parse_suite,
+    require_sandbox,
+    run_programs,
+    sandbox_available,
+)
+from layerpick.training.sandbox import verdict as verdict_module
+from layerpick.training.sandbox.inside import decode, encode
+from layerpick.training.sandbox.jail import Jail, watch
+
+needs_sandbox = pytest.mark.skipif(not sandbox_available(), reason="no bubblewrap here")
+LIMITS = Limits(wall_seconds=3.0, cpu_seconds=1, memory_bytes=256 * 2**20, file_bytes=2**20)
+ANSWER = f"answer{secrets.token_hex(16)}"
+"""What the tests expect: nobody can guess it, so whoever returns it has read it somewhere."""
+TESTS = (
+    f"assert f(1) == {ANSWER!r}",
+    f"def check(candidate):\n    given = [3]\n"
+    f"    assert all(map(lambda x: candidate(x) == {ANSWER!r}, [4, 5]))\n"
+    f"    assert candidate(given) == [{ANSWER!r}, *given]",
+)
+PLACEHOLDERS = re.compile(r"\$(SECRET|FOLDER|HOME|MARKER|PID)")
+
+
+def read_hostile_programs() -> dict[str, str]:
+    text = Path(__file__).with_name("hostile_programs.txt").read_text(encoding="utf-8")
+    parts = re.split(r"^#### (.+)\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def foreign_processes() -> set[int]:
+    """Processes in another process namespace than ours: those of running sandboxes."""
+    ours, found = os.readlink("/proc/self/ns/pid"), set()
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and os.readlink(entry / "ns/pid") != ours:
+                found.add(int(entry.name))
+    return found
+
+
+def wait_until_gone(before: set[int]) -> set[int]:
+    end = time.monotonic() + 3
+    while (left := foreign_processes() - before) and time.monotonic() < end:
+        time.sleep(0.02)
+    return left
+
+
+@needs_sandbox
+def test_hostile_programs_win_nothing_and_leave_nothing(tmp_path: Path) -> None:
+    secret, marker = tmp_path / "secret", f"layerpick-{secrets.token_hex(8)}"
+    secret.write_text(ANSWER)
+    values = {
+        "SECRET": str(secret),
+        "FOLDER": str(tmp_path),
+        "HOME": str(Path.home()),
+        "MARKER": marker,
+        "PID": os.getpid(),
+    }
+    hostile = read_hostile_programs()
+    assert len(hostile) >= 25
+    programs = [
+        Program(PLACEHOLDERS.sub(lambda m: repr(values[m[1]]), code), "f", TESTS)
+        for code in hostile.values()
+    ]
+    programs += [
+        Program("def f(x): return 'x'\x00", "f", TESTS),
+        Program("def f(x): return '\ud800'", "f", TESTS),
+    ]
+    honest = Program("def f(x): return x + 1", "f", ("assert f(1) == 2", "assert f(2) == 3"))
+    before = foreign_processes()
+    start = time.monotonic()
+    verdicts = run_programs([*programs, honest], LIMITS, workers=6)
+    assert verdicts.pop().passed == 2
+    for name, verdict in zip([*hostile, "null", "surrogate"], verdicts, strict=True):
+        assert verdict.passed == 0, (name, verdict)
+        assert verdict.total == 3
+        in_time = "did not end" not in verdict.reason
+        assert in_time or name.startswith("stopped"), (name, verdict)
+    assert time.monotonic() - start < len(programs) * LIMITS.wall_seconds
+    assert wait_until_gone(before) == set()
+    assert secret.read_text() == ANSWER
+    assert {path.name for path in tmp_path.iterdir()} == {"secret"}
+    for folder in (Path.home(), Path("/"), Path("/usr"), Path("/tmp"), Path("/dev/shm"), Path()):
+        assert not (folder / marker).exists()
+    assert run_programs([honest, honest], LIMITS) == [Verdict(2, 2, "all 2 tests passed")] * 2
+
+
+@needs_sandbox
+def test_a_program_sees_the_system_and_python_and_nothing_else() -> None:
+    shown = run_alone(
+        "import os, socket, sys\n"
+        "print({'root': os.listdir('/'), 'here': os.listdir('.'), 'environment': dict(os.environ),\n"
+        "  'home': os.listdir(%r) if os.path.exists(%r) else [], 'modules': 'numpy' in sys.modules,\n"
+        "  'open': os.listdir('/proc/self/fd'), 'interfaces': socket.if_nameindex(),\n"
+        "  'processes': [p for p in os.listdir('/proc') if p.isdigit()], 'path': sys.path})"
+        % (str(Path.home()), str(Path.home()))
+    )
+    parts = Path(sys.base_prefix).resolve().parts
+    system = {"bin", "dev", "etc", "lib", "lib32", "lib64", "proc", "sbin", "tmp", "usr"}
+    assert set(shown["root"]) <= system | {parts[1]}
+    assert set(shown["home"]) <= set(parts)
+    assert shown["here"] == [] and shown["environment"] == {}
+    assert shown["processes"] == ["1", "2"]
+    assert [name for _, name in shown["interfaces"]] == ["lo"]
+    assert not any("site-packages" in path for path in shown["path"])
+
+
+def run_alone(code: str) -> dict[str, Any]:
+    limits = Limits()
+    with Jail("program", code, limits=limits) as jail:
+        watch(jail, [], limits, time.monotonic() + 5)
+        return ast.literal_eval(jail.output.decode())
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("code", "tests", "passed", "problem"),
+    [
+        ("def f(x): return x", ("assert f(1) == 1", "assert f((1, 2.5)) == (1, 2.5)"), 2, "all"),
+        ("def f(x): return x", ("assert f(1) == 2", "assert f(3) == 3"), 1, "f(1) == 2: false"),
+        ("def f(x): return 1 / x", ("assert f(0)", "assert f(1) == 1"), 1, "ZeroDivisionError"),
+        ("def g(x): return x", ("assert f(1) == 1",), 0, "does not define 'f'"),
+        ("def f(x: return", ("assert f(1) == 1",), 0, "SyntaxError"),
+        ("raise ValueError('no')\ndef f(x): return 1", ("assert f(1) == 1",), 0, "ValueError: no"),
+        ("def f(x): x.sort()", ("y = [2, 1]\nf(y)\nassert y == [1, 2]",), 1, "all"),
+        ("def f(x):\n  x.clear()\n  return []", ("y = [2]\nassert f(y) == sorted(y)",), 0, "false"),
+        ("def f(x): return map(abs, x)", ("assert list(f([-1])) == [1]",), 1, "all"),
+        ("def f(x): return map(abs, x)", ("assert f([-1]) == [1]",), 0, "false"),
+        ("def f(x): return {x: {1, 2}}", ("assert f(b'a') == {b'a': {2, 1}}",), 1, "all"),
+        (
+            "from collections import Counter\ndef f(x): return Counter(x)",
+            ("assert f('aab') == {'a': 2, 'b': 1}",),
+            1,
+            "all",
+        ),
+        ("def f(x): return 10 ** x", ("assert f(5000) == 10 ** 5000",), 1, "all"),
+        ("def f(x): return 1.5", ("assert math.isclose(f(0), 1.5)",), 1, "all"),
+        ("def f(): pass", ("try:\n  f()\n  assert False\nexcept KeyError: pass",), 0, "Assertion"),
+        (
+            "def f(): raise KeyError",
+            ("try:\n  f()\n  assert False\nexcept KeyError: pass",),
+            1,
+            "all",
+        ),
+        ("def f(): return []", ("for x in f(): assert x == 1",), 0, "not reached"),
+        (
+            "import sys\ndef f(x): return x if x else sys.exit()",
+            ("assert f(1) == 1", "assert f(0) == 0", "assert f(2) == 2"),
+            2,
+            "SystemExit",
+        ),
+        (
+            "import os\ndef f(x): return x if x else os._exit(0)",
+            ("assert f(1) == 1", "assert f(0) == 0"),
+            0,
+            "the program ended",
+        ),
+    ],
+)
+def test_verdicts(code: str, tests: tuple[str, ...], passed: int, problem: str) -> None:
+    entry_point = "f"
+    (verdict,) = run_programs([Program(code, entry_point, tests)])
+    assert (verdict.passed, verdict.total) == (passed, len(tests)), verdict
+    assert problem in verdict.reason
+
+
+@needs_sandbox
+def test_objects_of_the_program_can_be_used_but_its_helpers_decide_nothing() -> None:
+    stack = "class Stack(list):\n  def push(self, x): self.append(x)\n  top = property(lambda s: s[-1])"
+    node = "class Node:\n  def __init__(self, v): self.v, self.next = v, None\n"
+    node += "def length(node): return 1 + length(node.next) if node else 0\n"
+    linked = "a = Node(1)\na.next = Node(2)"
+    cheat = "def helper(*a): return True\nsame = helper\ndef f(x): return 0"
+    verdicts = run_programs(
+        [
+            Program(
+                f"import collections\n{stack.replace('list', 'collections.UserList')}",
+                "Stack",
+                ("s = Stack()\ns.push(3)\ns.push(4)\nassert s.top == 4", "assert s.pop() == 4"),
+            ),
+            Program(node, "length", ("assert length(a) == 2",), setup=linked),
+            Program(
+                cheat, "f", ("assert same(f(1), 2)", "assert helper() == True", "assert [*helper()]")
+            ),
+            Program(cheat, "f", ("assert helper(f(1))",), setup="def helper(x): return x == 1"),
+        ]
+    )
+    assert [verdict.passed for verdict in verdicts] == [2, 1, 0, 0]
+
+
+@needs_sandbox
+def test_pairs_of_standard_input_and_output() -> None:
+    double = "import sys\nfor line in sys.stdin: print(2 * int(line), end='  \\n\\n')"
+    programs = [
+        Program("print(2 * int(input()))", io=(("4\n", "8\n"), ("5", "10"), ("1", "3"))),
+        Program(double, io=(("1\n2\n", "2\n\n4"),)),
+        Program("import sys\nprint(8)\nsys.exit(1)", io=(("4", "8"),)),
+        Program("import os\nprint(8, flush=True)\nos.kill(os.getpid(), 9)", io=(("4", "8"),)),
+        Program("import os\nos.write(1, b'\\xff')", io=(("", "\ufffd"),)),
+        Program("if __name__ == '__main__': print(open('/dev/stdin').read())", io=(("é", "é"),)),
+        Program("while True: print(8)", io=(("4", "8"),)),
+    ]
+    verdicts = run_programs(programs)
+    assert [verdict.passed for verdict in verdicts] == [2, 1, 0, 0, 0, 1, 0]
+    assert verdicts[0].reason == "input 3: wrong output"
+    assert "wrote more than" in verdicts[-1].reason
+
+
+def test_without_a_sandbox_programs_are_refused_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = Program("def f(): return 1", "f", ("assert f() == 1",))
+    loop = Program("while True: pass", "f", ("assert f() == 1",))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LayerpickError, match=r"install bubblewrap.*--unsafe-exec"):
+        run_programs([program])
+    assert not sandbox_available()
+    limits = Limits(wall_seconds=1)
+    right, endless = run_programs([program, loop], limits, unsafe=True)
+    assert (right.passed, endless.passed) == (1, 0)
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'bwrap: No permissions to make a namespace' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    verdict_module._sandbox_problem.cache_clear()
+    with pytest.raises(LayerpickError, match=r"No permissions to make a namespace.*--unsafe-exec"):
+        require_sandbox()
+    verdict_module._sandbox_problem.cache_clear()
+
+
+def test_tests_that_are_not_python_are_named() -> None:
+    with pytest.raises(LayerpickError, match="test of 'f' is not Python"):
+        run_programs([Program("", "f", ("assert f(1) ==",))], unsafe=True)
+
+
+def test_assertions_are_counted_and_names_found() -> None:
+    suite = parse_suite(
+        "import copy\ndef helper(x): return x",
+        (
+            "assert f(1) == helper(2), 'message'",
+            "def check(candidate):\n  for x in [1]:\n    assert candidate(x) == math.pi\n"
+            "  assert True\n  assert g",
+        ),
+        "f",
+    )
+    assert [test.assertions for test in suite.tests] == [
+        ("assert f(1) == helper(2)",),
+        ("assert candidate(x) == math.pi", "assert g"),
+    ]
+    assert (suite.total, suite.names, suite.modules) == (3, ("f", "g"), ("math",))
+
+
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.complex_numbers(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.builds(range, st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 9)),
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.dictionaries(st.text(), inner)
+        | st.frozensets(st.integers() | st.text())
+        | st.sets(st.binary())
+    ),
+)
+
+
+@given(plain)
+def test_plain_data_crosses_unchanged(value: object) -> None:
+    crossed = decode(encode(value, lambda _: pytest.fail("not plain")), lambda _: None)
+    assert crossed == value and repr(type(crossed)) == repr(type(value))
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_decode_to_plain_data_or_an_error(data: bytes) -> None:
+    try:
+        value = decode(data, lambda handle: ("handle", handle))
+    except (ValueError, TypeError, KeyError):
+        return
+    encode(value, lambda _: pytest.fail("not plain"))
