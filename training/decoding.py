@@ -1,7 +1,6 @@
 """Lock-step decoding with a KV cache that is kept across turns.
 
-Rows of different lengths are aligned at their last token: shorter chunks are padded on the left,
-padding is masked and takes no position. Any Hugging Face causal model works unchanged.
+Padding is masked and takes no position. Any Hugging Face causal model works unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +14,12 @@ from torch import Tensor
 
 
 class Decoder:
-    """A batch of token sequences that grow together."""
+    """A batch of token sequences that grow together.
+
+    Past the first call, shorter chunks are padded on the right and the cache is aligned again
+    before a row goes on, so that a row's tokens always stand side by side: sliding-window
+    attention counts slots, and a hole inside the window would push real tokens out of it.
+    """
 
     def __init__(self, model: Any, pad_token: int, rows: int):
         from transformers import DynamicCache
@@ -23,13 +27,8 @@ class Decoder:
         self._model = model
         self._pad = pad_token
         self._device = model.get_input_embeddings().weight.device
-        self._cache = DynamicCache(config=model.config)
+        self._cache = DynamicCache()
         self._mask = torch.zeros(rows, 0, dtype=torch.long, device=self._device)
-
-    @property
-    def rows(self) -> int:
-        """Number of sequences still held."""
-        return self._mask.shape[0]
 
     @torch.no_grad()
     def extend(self, chunks: Sequence[Sequence[int]]) -> Tensor:
@@ -37,14 +36,19 @@ class Decoder:
 
         An empty chunk leaves its row as it was; that row's logits are then meaningless.
         """
-        width = max(1, *(len(chunk) for chunk in chunks))
+        lengths = torch.tensor([len(chunk) for chunk in chunks])
+        width = max(1, int(lengths.max()))
+        first = self._mask.shape[1] == 0
+        if not first:
+            self._align(lengths)
         tokens = torch.full((len(chunks), width), self._pad, dtype=torch.long)
         mask = torch.zeros(len(chunks), width, dtype=torch.long)
         for row, chunk in enumerate(chunks):
-            if chunk:
-                tokens[row, width - len(chunk) :] = torch.as_tensor(chunk)
-                mask[row, width - len(chunk) :] = 1
-        return self._forward(tokens.to(self._device), mask.to(self._device))
+            span = slice(width - len(chunk), width) if first else slice(0, len(chunk))
+            tokens[row, span] = torch.as_tensor(chunk, dtype=torch.long)
+            mask[row, span] = 1
+        last = torch.full_like(lengths, width - 1) if first else (lengths - 1).clamp(min=0)
+        return self._forward(tokens.to(self._device), mask.to(self._device), last.to(self._device))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Hold these rows from now on, in this order; a row may be named several times."""
@@ -52,19 +56,45 @@ class Decoder:
         self._cache.batch_select_indices(index)
         self._mask = self._mask[index]
 
-    def _forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+    def _align(self, lengths: Tensor) -> None:
+        """Move every row's tokens to the right end, if a row that goes on has padding there."""
+        going = (lengths > 0).to(self._device)
+        if bool(self._mask[going, -1].all()):
+            return
+        order = torch.argsort(self._mask, dim=1, stable=True)
+        order = order[:, -int(self._mask.sum(dim=1).max()) :]
+        self._mask = self._mask.gather(1, order)
+        self._rearrange(order)
+
+    def _rearrange(self, order: Tensor) -> None:
+        """Bring the slots of every row's cache into this order, shape (rows, slots)."""
+        for layer in self._cache.layers:
+            rearrange_slots(layer, order)
+
+    def _forward(self, tokens: Tensor, mask: Tensor, last: Tensor) -> Tensor:
+        """Feed one block; `last` (rows,) is the column of each row's last token in it."""
         seen = self._mask.sum(dim=1, keepdim=True)
         positions = (seen + mask.cumsum(dim=1) - 1).clamp(min=0)
         self._mask = torch.cat([self._mask, mask], dim=1)
+        columns, place = last.unique(return_inverse=True)
         output = self._model(
             input_ids=tokens,
             attention_mask=self._mask,
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=columns,
         )
-        return output.logits[:, -1]
+        return output.logits[torch.arange(len(place), device=place.device), place]
+
+
+def rearrange_slots(layer: Any, order: Tensor) -> None:
+    """Take slots `order` (rows, slots) of one layer's cache."""
+    index = order[:, None, :, None]
+    for name in ("keys", "values"):
+        held = getattr(layer, name)
+        shape = (-1, held.shape[1], -1, held.shape[3])
+        setattr(layer, name, held.gather(2, index.expand(shape)))
 
 
 def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def play(
                 slot.group,
                 prompts[slot.group],
                 list(tokens[slot.group]),
-                hash_text(str(prompts[slot.group].content)),
+                hash_text(prompts[slot.group].state or str(prompts[slot.group].content)),
                 noise(seed, streams[owner], slot),
             )
             for index, (owner, slot) in enumerate(part)
@@ -211,7 +211,7 @@ class _Batch:
         if len(row.tokens) + len(reply) + self._settings.max_new_tokens > self._context:
             row.failure = f"the episode outgrew the model's context of {self._context} tokens"
             return []
-        row.observation = hash_text(result.observation)
+        row.observation = hash_text(result.state or result.observation)
         row.tokens += reply
         return [written[-1], *reply]
 

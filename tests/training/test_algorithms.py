@@ -71,7 +71,9 @@ def test_a_constant_added_to_all_rewards_changes_nothing(rewards, shift):
     for name in ("grpo", "dr_grpo"):
         algorithm = make_algorithm(name)
         before = np.array([a[0] for a in algorithm.advantages([episode([r]) for r in rewards])])
-        after = np.array([a[0] for a in algorithm.advantages([episode([r + shift]) for r in rewards])])
+        after = np.array(
+            [a[0] for a in algorithm.advantages([episode([r + shift]) for r in rewards])]
+        )
         assert after == pytest.approx(before, abs=1e-6)
         assert before.sum() == pytest.approx(0, abs=1e-6)
 

@@ -67,7 +67,9 @@ def test_truncated_weights(folder):
 
 def test_missing_shard(folder):
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
-    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002.safetensors"}}
+    index = {
+        "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002.safetensors"}
+    }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "lacks 1 of its 2 weight files" in refusal(folder)
 
@@ -97,12 +99,23 @@ def test_remote_code_needs_permission(folder):
 
 
 def test_encoder_decoder_and_encoder_only(tmp_path):
-    sizes = {"vocab_size": 258, "num_layers": 2, "d_model": 16, "d_ff": 16, "num_heads": 2, "d_kv": 8}
+    sizes = {
+        "vocab_size": 258,
+        "num_layers": 2,
+        "d_model": 16,
+        "d_ff": 16,
+        "num_heads": 2,
+        "d_kv": 8,
+    }
     T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained(tmp_path / "t5")
     byte_tokenizer(64).save_pretrained(tmp_path / "t5")
     assert "not a causal language model" in refusal(tmp_path / "t5")
     config = BertConfig(
-        vocab_size=258, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
+        vocab_size=258,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
     )
     torch.manual_seed(0)
     bert = BertLMHeadModel(config)

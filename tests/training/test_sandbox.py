@@ -27,11 +27,12 @@ from layerpick.training.sandbox import (
     sandbox_available,
 )
 from layerpick.training.sandbox import verdict as verdict_module
-from layerpick.training.sandbox.inside import decode, encode
-from layerpick.training.sandbox.jail import Jail, watch
+from layerpick.training.sandbox.jail import Jail, LimitReachedError, watch
+from layerpick.training.sandbox.wire import decode, encode
 
 needs_sandbox = pytest.mark.skipif(not sandbox_available(), reason="no bubblewrap here")
-LIMITS = Limits(wall_seconds=3.0, cpu_seconds=1, memory_bytes=256 * 2**20, file_bytes=2**20)
+SHORT = Limits(wall_seconds=2.0, cpu_seconds=1, memory_bytes=256 * 2**20)
+LONG = Limits(wall_seconds=20.0, cpu_seconds=10, memory_bytes=256 * 2**20)
 ANSWER = f"answer{secrets.token_hex(16)}"
 """What the tests expect: nobody can guess it, so whoever returns it has read it somewhere."""
 TESTS = (
@@ -43,18 +44,12 @@ TESTS = (
 PLACEHOLDERS = re.compile(r"\$(SECRET|FOLDER|HOME|MARKER|PID)")
 
 
-def read_hostile_programs() -> dict[str, str]:
-    text = Path(__file__).with_name("hostile_programs.txt").read_text(encoding="utf-8")
-    parts = re.split(r"^#### (.+)\n", text, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
 def foreign_processes() -> set[int]:
     """Processes in another process namespace than ours: those of running sandboxes."""
-    ours, found = os.readlink("/proc/self/ns/pid"), set()
+    ours, found = Path("/proc/self/ns/pid").readlink(), set()
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and os.readlink(entry / "ns/pid") != ours:
+            if entry.name.isdigit() and (entry / "ns/pid").readlink() != ours:
                 found.add(int(entry.name))
     return found
 
@@ -66,55 +61,67 @@ def wait_until_gone(before: set[int]) -> set[int]:
     return left
 
 
+def hostile(kind: str, values: dict[str, object]) -> dict[str, Program]:
+    text = Path(__file__).with_name("hostile_programs.txt").read_text(encoding="utf-8")
+    parts = re.split(r"^#### (.+)\n", text, flags=re.MULTILINE)
+    codes = {name: code for name, code in zip(parts[1::2], parts[2::2], strict=True)}
+    codes |= {"ends: a null": "def f(x): return 'x\0'", "ends: a surrogate": "f = '\ud800'"}
+    return {
+        name: Program(PLACEHOLDERS.sub(lambda match: repr(values[match[1]]), code), "f", TESTS)
+        for name, code in codes.items()
+        if name.startswith(kind)
+    }
+
+
 @needs_sandbox
-def test_hostile_programs_win_nothing_and_leave_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "limits", "at_least"), [("stopped", SHORT, 14), ("ends", LONG, 50)]
+)
+def test_hostile_programs_win_nothing_and_leave_nothing(
+    kind: str, limits: Limits, at_least: int, tmp_path: Path
+) -> None:
     secret, marker = tmp_path / "secret", f"layerpick-{secrets.token_hex(8)}"
     secret.write_text(ANSWER)
-    values = {
-        "SECRET": str(secret),
-        "FOLDER": str(tmp_path),
-        "HOME": str(Path.home()),
-        "MARKER": marker,
-        "PID": os.getpid(),
-    }
-    hostile = read_hostile_programs()
-    assert len(hostile) >= 25
-    programs = [
-        Program(PLACEHOLDERS.sub(lambda m: repr(values[m[1]]), code), "f", TESTS)
-        for code in hostile.values()
-    ]
-    programs += [
-        Program("def f(x): return 'x'\x00", "f", TESTS),
-        Program("def f(x): return '\ud800'", "f", TESTS),
-    ]
-    honest = Program("def f(x): return x + 1", "f", ("assert f(1) == 2", "assert f(2) == 3"))
+    values = {"SECRET": str(secret), "FOLDER": str(tmp_path), "HOME": str(Path.home())}
+    programs = hostile(kind, {**values, "MARKER": marker, "PID": os.getpid()})
+    assert len(programs) >= at_least
     before = foreign_processes()
-    start = time.monotonic()
-    verdicts = run_programs([*programs, honest], LIMITS, workers=6)
-    assert verdicts.pop().passed == 2
-    for name, verdict in zip([*hostile, "null", "surrogate"], verdicts, strict=True):
-        assert verdict.passed == 0, (name, verdict)
-        assert verdict.total == 3
-        in_time = "did not end" not in verdict.reason
-        assert in_time or name.startswith("stopped"), (name, verdict)
-    assert time.monotonic() - start < len(programs) * LIMITS.wall_seconds
+
+    verdicts = run_programs(list(programs.values()), limits, workers=6)
+
+    for name, verdict in zip(programs, verdicts, strict=True):
+        assert (verdict.passed, verdict.total) == (0, 3), (name, verdict)
+        assert kind == "stopped" or "did not end" not in verdict.reason, (name, verdict)
     assert wait_until_gone(before) == set()
     assert secret.read_text() == ANSWER
     assert {path.name for path in tmp_path.iterdir()} == {"secret"}
     for folder in (Path.home(), Path("/"), Path("/usr"), Path("/tmp"), Path("/dev/shm"), Path()):
         assert not (folder / marker).exists()
-    assert run_programs([honest, honest], LIMITS) == [Verdict(2, 2, "all 2 tests passed")] * 2
+    honest = Program("def f(x): return x + 1", "f", ("assert f(1) == 2", "assert f(2) == 3"))
+    assert run_programs([honest] * 2, limits) == [Verdict(2, 2, "all 2 tests passed")] * 2
+
+
+@needs_sandbox
+@pytest.mark.parametrize("code", ["while True: pass", "import time\ntime.sleep(1000)"])
+def test_a_limit_ends_the_whole_process_tree(code: str) -> None:
+    before = foreign_processes()
+    start = time.monotonic()
+    with Jail("program", f"import os\nos.fork()\nos.setsid()\n{code}", limits=SHORT) as jail:
+        while len(foreign_processes() - before) < 3:
+            assert time.monotonic() < start + 5
+        with pytest.raises(LimitReachedError):
+            watch(jail, [], SHORT, time.monotonic() + 0.1)
+    assert wait_until_gone(before) == set()
 
 
 @needs_sandbox
 def test_a_program_sees_the_system_and_python_and_nothing_else() -> None:
     shown = run_alone(
-        "import os, socket, sys\n"
-        "print({'root': os.listdir('/'), 'here': os.listdir('.'), 'environment': dict(os.environ),\n"
-        "  'home': os.listdir(%r) if os.path.exists(%r) else [], 'modules': 'numpy' in sys.modules,\n"
-        "  'open': os.listdir('/proc/self/fd'), 'interfaces': socket.if_nameindex(),\n"
-        "  'processes': [p for p in os.listdir('/proc') if p.isdigit()], 'path': sys.path})"
-        % (str(Path.home()), str(Path.home()))
+        f"import os, socket, sys\nhome = {str(Path.home())!r}\n"
+        "print({'root': os.listdir('/'), 'here': os.listdir('.'), 'path': sys.path,\n"
+        "  'home': os.listdir(home) if os.path.exists(home) else [],\n"
+        "  'environment': dict(os.environ), 'interfaces': socket.if_nameindex(),\n"
+        "  'processes': [name for name in os.listdir('/proc') if name.isdigit()]})"
     )
     parts = Path(sys.base_prefix).resolve().parts
     system = {"bin", "dev", "etc", "lib", "lib32", "lib64", "proc", "sbin", "tmp", "usr"}
@@ -187,7 +194,7 @@ def test_verdicts(code: str, tests: tuple[str, ...], passed: int, problem: str) 
 
 @needs_sandbox
 def test_objects_of_the_program_can_be_used_but_its_helpers_decide_nothing() -> None:
-    stack = "class Stack(list):\n  def push(self, x): self.append(x)\n  top = property(lambda s: s[-1])"
+    stack = "class Stack(list):\n  push = list.append\n  top = property(lambda self: self[-1])"
     node = "class Node:\n  def __init__(self, v): self.v, self.next = v, None\n"
     node += "def length(node): return 1 + length(node.next) if node else 0\n"
     linked = "a = Node(1)\na.next = Node(2)"
@@ -195,13 +202,15 @@ def test_objects_of_the_program_can_be_used_but_its_helpers_decide_nothing() -> 
     verdicts = run_programs(
         [
             Program(
-                f"import collections\n{stack.replace('list', 'collections.UserList')}",
+                stack,
                 "Stack",
                 ("s = Stack()\ns.push(3)\ns.push(4)\nassert s.top == 4", "assert s.pop() == 4"),
             ),
             Program(node, "length", ("assert length(a) == 2",), setup=linked),
             Program(
-                cheat, "f", ("assert same(f(1), 2)", "assert helper() == True", "assert [*helper()]")
+                cheat,
+                "f",
+                ("assert same(f(1), 2)", "assert helper() == True", "assert [*helper()]"),
             ),
             Program(cheat, "f", ("assert helper(f(1))",), setup="def helper(x): return x == 1"),
         ]

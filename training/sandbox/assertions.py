@@ -82,7 +82,7 @@ class _AssertionRewriter(ast.NodeTransformer):
     def __init__(self) -> None:
         self.assertions: list[str] = []
 
-    def visit_Assert(self, node: ast.Assert) -> ast.stmt:  # noqa: N802 - named by ast
+    def visit_Assert(self, node: ast.Assert) -> ast.stmt:
         if isinstance(node.test, ast.Constant):
             return ast.Pass() if node.test.value else node
         index = len(self.assertions)
@@ -103,7 +103,8 @@ def _defines_check(tree: ast.Module) -> bool:
 
 def _free_names(trees: Sequence[ast.AST]) -> set[str]:
     """Names that are read somewhere and bound nowhere in the trees, nor built in."""
-    read, bound = set(), set(dir(builtins))
+    read: set[str] = set()
+    bound = set(dir(builtins))
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Name):
             (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)

@@ -1,10 +1,11 @@
 """What runs inside the sandboxes: the guest (generated program) and the judge (tests).
 
-This file imports next to nothing: compiled, it is handed to a bare interpreter.
 Guest and judge are two processes that cannot see each other. The judge holds the tests and calls
-the guest's functions over a socket; values cross it as plain data in the format of `encode`, so
-that whatever the guest sends is only ever a number, a text, a container of these, or a handle.
-The verdict leaves through a pipe that only the judge has, signed with a token that it was given.
+the guest's functions over a socket; values cross it as plain data. The verdict leaves through a
+pipe that only the judge has, signed with a token that it was given.
+
+This file is no module to import: `jail` hands it, compiled, to a bare interpreter, which runs it
+in one namespace after `wire`. So it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -19,129 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-# --- Plain data as bytes: a one-letter tag, a length (4 bytes) and the content. ---
-
-_ATOMS: dict[type, tuple[bytes, Callable[[Any], bytes], Callable[[bytes], Any]]] = {
-    type(None): (b"N", lambda value: b"", lambda data: None),
-    bool: (b"B", lambda value: b"1" if value else b"", bool),
-    int: (b"I", lambda value: int.__format__(value, "x").encode(), lambda data: int(data, 16)),
-    float: (b"F", lambda value: float.__repr__(value).encode(), float),
-    complex: (b"C", lambda value: complex.__repr__(value).encode(), lambda data: complex(data.decode())),
-    str: (
-        b"S",
-        lambda value: str.encode(value, "utf-8", "surrogatepass"),
-        lambda data: data.decode("utf-8", "surrogatepass"),
-    ),
-    bytes: (b"Y", bytes, bytes),
-    bytearray: (b"A", bytes, bytearray),
-}
-_SEQUENCES: dict[type, bytes] = {list: b"L", tuple: b"T", set: b"U", frozenset: b"Z", range: b"R"}
-_ATOM_READERS = {tag: read for tag, _, read in _ATOMS.values()}
-_SEQUENCE_MAKERS: dict[bytes, type] = {tag: kind for kind, tag in _SEQUENCES.items()}
-_KINDS = (*_ATOMS, *_SEQUENCES, dict)
-_DICT, _HANDLE = b"D", b"H"
+    from layerpick.training.sandbox.wire import Channel, decode, encode
 
 
-def encode(value: Any, handle_of: Callable[[Any], int | str]) -> bytes:
-    """Plain data as bytes; any other value as the handle that `handle_of` gives it."""
-    parts: list[bytes] = []
-    _write(value, handle_of, parts)
-    return b"".join(parts)
+class ByHandle:
+    """A value that stays in the guest even if it could travel as plain data."""
 
-
-def _write(value: Any, handle_of: Callable[[Any], int | str], parts: list[bytes]) -> None:
-    kind = type(value)
-    if kind not in _KINDS:  # a subclass such as Counter or an IntEnum travels as its base
-        kind = next((base for base in _KINDS if isinstance(value, base)), object)
-    if kind in _ATOMS:
-        tag, write, _ = _ATOMS[kind]
-        content = write(value)
-        parts += (tag, len(content).to_bytes(4, "big"), content)
-        return
-    if kind is range:
-        items: list[Any] = [value.start, value.stop, value.step]
-    elif kind in _SEQUENCES:
-        items = list(kind.__iter__(value))
-    elif kind is dict:
-        items = [part for pair in dict.items(value) for part in pair]
-    else:
-        items = [handle_of(value)]
-    tag = _SEQUENCES.get(kind) or (_DICT if kind is dict else _HANDLE)
-    parts += (tag, len(items).to_bytes(4, "big"))
-    for item in items:
-        _write(item, handle_of, parts)
-
-
-def decode(data: bytes, value_of: Callable[[Any], Any]) -> Any:
-    """The inverse of `encode`; raises ValueError or TypeError for anything it cannot have made."""
-    value, end = _read(data, 0, value_of)
-    if end != len(data):
-        raise ValueError("bytes after the end of a value")
-    return value
-
-
-def _read(data: bytes, start: int, value_of: Callable[[Any], Any]) -> tuple[Any, int]:
-    tag, length = data[start : start + 1], int.from_bytes(data[start + 1 : start + 5], "big")
-    position = start + 5
-    if position > len(data):
-        raise ValueError("a value is cut off")
-    if tag in _ATOM_READERS:
-        content = data[position : position + length]
-        if len(content) != length:
-            raise ValueError("a value is cut off")
-        return _ATOM_READERS[tag](content), position + length
-    items = []
-    for _ in range(length):
-        item, position = _read(data, position, value_of)
-        items.append(item)
-    if tag == _HANDLE:
-        return value_of(*items), position
-    if tag == _DICT:
-        return dict(zip(items[::2], items[1::2], strict=True)), position
-    if tag == b"R":
-        return range(*items), position
-    return _SEQUENCE_MAKERS[tag](items), position
-
-
-# --- The socket between judge and guest. ---
-
-
-class ProgramError(Exception):
-    """The program under test raised, ended, or answered with something unreadable."""
-
-
-class Channel:
-    """Messages over a socket, each with its length (4 bytes) in front."""
-
-    def __init__(self, descriptor: int, largest: int):
-        self._descriptor = descriptor
-        self._largest = largest
-
-    def send(self, data: bytes) -> None:
-        """Write one message."""
-        data = len(data).to_bytes(4, "big") + data
-        while data:
-            data = data[os.write(self._descriptor, data) :]
-
-    def receive(self) -> bytes:
-        """Read one message. Raises EOFError at the end and OSError when it is too long."""
-        length = int.from_bytes(self._exactly(4), "big")
-        if length > self._largest:
-            os.close(self._descriptor)
-            raise OSError("the answer is too long")
-        return self._exactly(length)
-
-    def _exactly(self, count: int) -> bytes:
-        data = bytearray()
-        while len(data) < count:
-            part = os.read(self._descriptor, count - len(data))
-            if not part:
-                raise EOFError("the program ended")
-            data += part
-        return bytes(data)
-
-
-# --- The guest. ---
+    def __init__(self, value: Any):
+        self.value = value
 
 
 class Guest:
@@ -163,8 +49,7 @@ class Guest:
         """Load the program, then answer requests until the judge is gone."""
         channel.send(self._answer(self.run))
         while True:
-            request = decode(channel.receive(), self._value)
-            channel.send(self._answer(self._obey, *request))
+            channel.send(self._answer(self._obey, channel.receive()))
 
     def _answer(self, action: Callable[..., Any], *arguments: Any) -> bytes:
         try:
@@ -172,18 +57,21 @@ class Guest:
         except BaseException as error:
             return encode(("raised", type(error).__name__, str(error)[:500]), self._keep)
 
-    def _obey(self, verb: str, target: Any, by_handle: bool, *rest: Any) -> tuple[Any, Any]:
-        """The result (or its handle), and, of a call that returned None, its arguments after it."""
+    def _obey(self, request: bytes) -> tuple[Any, Any]:
+        """The result, and, of a call that returned None, its arguments as they are after it."""
+        verb, target, by_handle, *rest = decode(request, self._value)
         if verb == "call":
             arguments, named = rest
             result = target(*arguments, **named)
+            by_handle |= isinstance(target, type)
         else:
             arguments = None
-            result = {"get": getattr, "set": setattr, "list": list}[verb](target, *rest)
-        return self._keep(result) if by_handle else result, arguments if result is None else None
+            verbs: dict[str, Callable[..., Any]] = {"get": getattr, "set": setattr, "list": list}
+            result = verbs[verb](target, *rest)
+        return ByHandle(result) if by_handle else result, arguments if result is None else None
 
     def _keep(self, value: Any) -> int:
-        self._kept.append(value)
+        self._kept.append(value.value if type(value) is ByHandle else value)
         return len(self._kept) - 1
 
     def _value(self, handle: int | str) -> Any:
@@ -194,7 +82,8 @@ class Guest:
         return self._names[handle]
 
 
-# --- The judge. ---
+class ProgramError(Exception):
+    """The program under test raised, ended, or answered with something unreadable."""
 
 
 _SILENT = (StopIteration, StopAsyncIteration)
@@ -262,7 +151,7 @@ class Judge:
         self._send(encode((verb, remote, by_handle, *rest), _handle))
         result, changed = self._reply()
         if by_handle:
-            return Remote(self, result, opaque=True)
+            return Remote(self, _handle(result), opaque=True)
         if result is None and changed is not None:
             for mine, theirs in zip(rest[0], changed, strict=True):
                 _copy_into(mine, theirs)
@@ -312,7 +201,7 @@ class Remote:
         object.__setattr__(self, "_handle", handle)
         object.__setattr__(self, "_opaque", opaque)
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:  # noqa: D102 - as the guest's
         return self._judge.ask("call", self, self._opaque, arguments, named)
 
     def __getattr__(self, name: str) -> Any:
@@ -353,9 +242,6 @@ def describe(error: BaseException) -> str:
     return " ".join(f"{kind}{error}".split())[:200] or "error"
 
 
-# --- The start of either. ---
-
-
 def limit(cpu_seconds: int, memory: int, processes: int, file_size: int) -> None:
     """Bound this process and its children; `processes` 0 leaves their number alone."""
     limits = {
@@ -369,8 +255,9 @@ def limit(cpu_seconds: int, memory: int, processes: int, file_size: int) -> None
         limits[resource.RLIMIT_NPROC] = processes
     for kind, most in limits.items():
         resource.setrlimit(kind, (most, most))
-    with open("/proc/self/oom_score_adj", "w") as score:  # die first where memory is short
-        score.write("1000")
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)  # die first where memory is short
+    os.write(score, b"1000")
+    os.close(score)
 
 
 def detached_output() -> int:

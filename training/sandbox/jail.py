@@ -30,13 +30,14 @@ from pathlib import Path
 from typing import IO, Self
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.sandbox.inside import encode
 from layerpick.training.sandbox.seccomp import filter_program
+from layerpick.training.sandbox.wire import encode
 
 _PYTHON = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 _START = (
     "import marshal, sys\n"
     "with open(int(sys.argv[1]), 'rb') as job:\n"
+    "    exec(marshal.load(job))\n"
     "    exec(marshal.load(job))\n"
     "    work = job.read()\n"
     "main(work, int(sys.argv[2]))"
@@ -85,7 +86,7 @@ class Jail:
             job = _memory_file(_inside() + _job(role, work, limits, unsafe), stack)
             self._status = _memory_file(b"", stack)
             inherited = [job, self._status, *([] if channel is None else [channel])]
-            command = [str(_PYTHON), *"-s -P -S -B -X utf8 -c".split(), _START]
+            command = [str(_PYTHON), "-s", "-P", "-S", "-B", "-X", "utf8", "-c", _START]
             command += [str(job), str(-1 if channel is None else channel)]
             folder = "/"
             if unsafe:
@@ -234,9 +235,10 @@ def _system_view() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def _inside() -> bytes:
-    """The compiled `inside` module; only this Python, which the sandbox shows, can read it."""
-    path = Path(__file__).with_name("inside.py")
-    return marshal.dumps(compile(path.read_text(encoding="utf-8"), "inside.py", "exec"))
+    """The compiled `wire` and `inside`; only the Python that the sandbox shows can read them."""
+    files = [Path(__file__).with_name(name) for name in ("wire.py", "inside.py")]
+    codes = [compile(file.read_text(encoding="utf-8"), file.name, "exec") for file in files]
+    return b"".join(map(marshal.dumps, codes))
 
 
 def _job(role: str, work: tuple[object, ...], limits: Limits, unsafe: bool) -> bytes:

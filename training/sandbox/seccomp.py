@@ -2,7 +2,8 @@
 
 Denied: making namespaces (they open kernel code meant for administrators), looking into other
 processes, kernel key rings, BPF, io_uring, and memory that no per-process limit counts. The filter
-is a classic BPF program in the form that `bwrap --seccomp` reads: `struct sock_filter[]` (seccomp(2)).
+is a classic BPF program in the form that `bwrap --seccomp` reads: an array of `struct sock_filter`,
+as in seccomp(2).
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def filter_program() -> bytes:
     if platform.machine() not in _MACHINES:
         raise LayerpickError(
             f"The sandbox for generated programs knows {' and '.join(_MACHINES)} machines, not "
-            f"{platform.machine()}: use one of these, or pass --unsafe-exec to run them unprotected."
+            f"{platform.machine()}: use one of these, or pass --unsafe-exec to run programs "
+            f"unprotected."
         )
     machine = _MACHINES.index(platform.machine())
     steps = [

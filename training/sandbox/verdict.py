@@ -15,8 +15,8 @@ from functools import lru_cache, partial
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sandbox.assertions import Suite, parse_suite
-from layerpick.training.sandbox.inside import decode
 from layerpick.training.sandbox.jail import Jail, LimitReachedError, Limits, find_bubblewrap, watch
+from layerpick.training.sandbox.wire import decode
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Program:
     tests: tuple[str, ...] = ()
     """Python texts with `assert` statements, or with a `check(candidate)` function of them."""
     setup: str = ""
-    """Python that the tests need, run on their side: imports, helpers that the code cannot alter."""
+    """Python that the tests need, run on their side: imports and helpers of their own."""
     io: tuple[tuple[str, str], ...] = ()
     """Pairs of standard input and the standard output expected for it."""
 
@@ -68,10 +68,10 @@ def require_sandbox() -> None:
     problem = _sandbox_problem()
     if problem:
         raise LayerpickError(
-            f"Generated programs run in a bubblewrap sandbox, which does not work here ({problem}): "
-            f"allow unprivileged user namespaces (in a container, run it with --privileged or "
-            f"--security-opt seccomp=unconfined), update bubblewrap to 0.8 or later, or pass "
-            f"--unsafe-exec to run programs unprotected, with all of your own rights."
+            f"Generated programs run in a bubblewrap sandbox, which does not work here "
+            f"({problem}): allow unprivileged user namespaces (in a container, start it with "
+            f"--privileged), use bubblewrap 0.8 or later, or pass --unsafe-exec to run programs "
+            f"unprotected, with all of your own rights."
         )
 
 
@@ -170,4 +170,3 @@ def _run_pair(
 def _lines(text: str) -> list[str]:
     """Lines without white space at their ends, nor empty lines at the end of the text."""
     return [line.rstrip() for line in text.rstrip().split("\n")]
-

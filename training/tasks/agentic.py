@@ -128,7 +128,7 @@ class AgenticTask(Task):
         text = turn_text(observation)
         content = f"{rules}\n\n{text}" if rules and self.settings.template is None else text
         columns = {"seed": seed, "observation": observation, "rules": rules}
-        return Prompt(content, columns, f"{self._world.name}[seed {seed}]")
+        return Prompt(content, columns, f"{self._world.name}[seed {seed}]", state=observation)
 
 
 @dataclass
@@ -156,4 +156,9 @@ class _AgenticEpisodes(Episodes):
         if outcome.done or self.taken[index] == self.max_turns:
             return StepResult(reward, done=True)
         note = "" if outcome.valid else INVALID_NOTE
-        return StepResult(reward, done=False, observation=note + turn_text(outcome.observation))
+        return StepResult(
+            reward,
+            done=False,
+            observation=note + turn_text(outcome.observation),
+            state=outcome.observation,
+        )

@@ -28,6 +28,8 @@ class Prompt:
     """All columns of the row, passed to reward functions by name."""
     source: str
     """Where the row came from, for error messages: `file:line` or `dataset[index]`."""
+    state: str | None = None
+    """Identity of the state that the episode starts in; None: the prompt's text."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class StepResult:
     done: bool
     observation: str = ""
     """What the model reads next; empty when done."""
+    state: str | None = None
+    """Identity of the state reached (GiGPO's anchor); None: the observation's text."""
     failure: str | None = None
     """Set when the environment itself broke: the episode ends and says why."""
 

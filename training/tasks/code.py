@@ -134,7 +134,9 @@ def _helpers(prompt: str, entry_point: str | None) -> str | None:
 def _prompt(row: Row) -> Prompt:
     columns = dict(row.columns)
     texts, pairs = _tests(row)
-    setup = "\n".join([*columns.get("test_imports", ()), *_texts(columns, "setup", "test_setup_code")])
+    setup = "\n".join(
+        [*columns.get("test_imports", ()), *_texts(columns, "setup", "test_setup_code")]
+    )
     prompt = next(iter(_texts(columns, "prompt", "text")), "")
     if not prompt.strip():
         raise LayerpickError(f"{row.source} has no prompt: give it as text in a column 'prompt'.")
@@ -186,8 +188,8 @@ def _pair(test: Any, source: str) -> tuple[str, str]:
     pair = (test.get("input"), test.get("output")) if isinstance(test, Mapping) else tuple(test)
     if len(pair) != 2 or not all(isinstance(side, str) for side in pair):
         raise LayerpickError(
-            f"{source} has a test that is neither an assert statement nor a pair of texts, standard "
-            f"input and standard output: {test!r:.80}."
+            f"{source} has a test that is neither an assert statement nor a pair of texts "
+            f"(standard input, standard output): {test!r:.80}."
         )
     return pair
 

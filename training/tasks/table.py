@@ -43,7 +43,7 @@ TASK_INFOS = (
         name="agentic",
         about="text worlds played over several turns",
         sources=(
-            "--env FrozenLake-v1, CliffWalking-v1, Taxi-v3 (gymnasium, built in)",
+            "--env FrozenLake-v1, CliffWalking-v1, Taxi-v4 (gymnasium, built in)",
             "--env textworld:tw-coin_collector",
             "--env alfworld?data=PATH",
             "--env file.py:ClassName (your own TextWorld)",
