@@ -22,12 +22,6 @@ from layerpick.training.trajectory import Trajectory, Turn
 DATA = Path(__file__).parents[1] / "data"
 
 
-def even_length(tmp_path) -> TaskSettings:
-    path = tmp_path / "mine.py"
-    path.write_text("def f(completions, **_):\n    return [len(c) % 2 for c in completions]\n")
-    return TaskSettings(dataset=str(DATA / "gsm8k.jsonl"), template="Q", reward=f"{path}:f")
-
-
 @pytest.fixture
 def rollouts(tiny, tmp_path):
     settings = even_length(tmp_path)

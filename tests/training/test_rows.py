@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -44,7 +45,7 @@ def test_parquet_and_json_hold_the_same_rows(questions, tmp_path):
     import pyarrow
     import pyarrow.parquet
 
-    records = [json.loads(line) for line in open(questions)]
+    records = [json.loads(line) for line in Path(questions).read_text().splitlines()]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "rows.parquet")
     (tmp_path / "rows.json").write_text(json.dumps(records))
     expected = open_rows(questions).fingerprint()

@@ -45,12 +45,13 @@ PLACEHOLDERS = re.compile(r"\$(SECRET|FOLDER|HOME|MARKER|PID)")
 
 
 def foreign_processes() -> set[int]:
-    """Processes in another process namespace than ours: those of running sandboxes."""
+    """Living processes in another process namespace than ours: those of running sandboxes."""
     ours, found = Path("/proc/self/ns/pid").readlink(), set()
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and (entry / "ns/pid").readlink() != ours:
-                found.add(int(entry.name))
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                found |= {int(entry.name)} if state != "Z" else set()
     return found
 
 
@@ -64,7 +65,7 @@ def wait_until_gone(before: set[int]) -> set[int]:
 def hostile(kind: str, values: dict[str, object]) -> dict[str, Program]:
     text = Path(__file__).with_name("hostile_programs.txt").read_text(encoding="utf-8")
     parts = re.split(r"^#### (.+)\n", text, flags=re.MULTILINE)
-    codes = {name: code for name, code in zip(parts[1::2], parts[2::2], strict=True)}
+    codes = dict(zip(parts[1::2], parts[2::2], strict=True))
     codes |= {"ends: a null": "def f(x): return 'x\0'", "ends: a surrogate": "f = '\ud800'"}
     return {
         name: Program(PLACEHOLDERS.sub(lambda match: repr(values[match[1]]), code), "f", TESTS)
