@@ -24,11 +24,12 @@ DATA = Path(__file__).parents[1] / "data"
 
 @pytest.fixture
 def rollouts(tiny, tmp_path):
-    settings = even_length(tmp_path)
+    path = tmp_path / "mine.py"
+    path.write_text("def f(completions, **_):\n    return [len(c) % 2 for c in completions]\n")
     settings = TaskSettings(
         dataset="reasoning-gym:chain_sum?max_digits=2",
         template="{expression}=",
-        reward=settings.reward,
+        reward=f"{path}:f",
     )
     return sample_rollouts(
         tiny("qwen3"),
