@@ -1,0 +1,63 @@
+"""SmolLM2-135M, on real rows and on generated ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerpick.selector import RolloutChoice, suggest
+from layerpick.training.errors import NoSignalError
+from layerpick.training.loading import load_model
+from layerpick.training.tasks.base import TaskSettings
+
+DATA = Path(__file__).parent / "data"
+SUMS = "reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1"
+pytestmark = pytest.mark.real
+
+
+def test_the_gguf_file_is_converted_once_and_writes_sense(smollm2):
+    import torch
+
+    model = load_model(smollm2)
+    assert len(model.layers) == 30 and model.dtype == torch.float32
+    assert load_model(smollm2).identity.weights_hash == model.identity.weights_hash
+    ids = model.tokenizer("The capital of France is", return_tensors="pt").input_ids
+    with torch.no_grad():
+        best = int(model.model(input_ids=ids).logits[0, -1].argmax())
+    assert model.tokenizer.decode(best).strip() == "Paris"
+
+
+def test_suggest_on_single_digit_sums(smollm2):
+    suggestion = suggest(
+        smollm2,
+        settings=TaskSettings(
+            dataset=SUMS, template="3 + 5 = 8\n7 - 2 = 5\n{expression} =", stop=("\n",)
+        ),
+        rollouts=RolloutChoice(prompts=8, group_size=4, max_new_tokens=6),
+        probes=["gradient"],
+    )
+    assert len(suggestion.layers) == 30
+    assert 0.2 < suggestion.rollouts.mean_reward < 0.9
+    values = np.array([list(layer.features.values()) for layer in suggestion.layers])
+    assert np.isfinite(values).all()
+
+
+def test_suggest_on_real_questions(smollm2):
+    """SVAMP is hard for so small a model: either there is signal, or it says that there is none."""
+    settings = TaskSettings(
+        dataset=str(DATA / "svamp.json"),
+        template="Question: {prompt}\nAnswer with one number.\nAnswer:",
+        stop=("\n",),
+    )
+    try:
+        suggestion = suggest(
+            smollm2,
+            settings=settings,
+            rollouts=RolloutChoice(prompts=6, group_size=4, max_new_tokens=10),
+            probes=["gradient"],
+        )
+    except NoSignalError as error:
+        assert "mean reward" in str(error)
+    else:
+        assert suggestion.rollouts.groups_with_signal >= 1
+        assert suggestion.task.source.endswith("svamp.json")
