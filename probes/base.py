@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -14,6 +14,27 @@ from layerpick.training.loading import LoadedModel
 from layerpick.training.rollouts import Rollouts
 
 Needs = Literal["weights", "forward", "backward", "training"]
+CLASSES: tuple[Needs, ...] = get_args(Needs)
+"""Cost classes, from cheap to dear."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is read by the probes that cannot afford all rollouts."""
+
+    trajectories: int = 256
+    """Read by the forward probes; groups that carry signal come first."""
+    lens_positions: int = 256
+    """Positions at which the logit lens is read."""
+    bypass_pairs: int = 16
+    """Prompts whose best and worst completions are read with each layer skipped."""
+    token_class_groups: int = 4
+    """Groups whose gradient is split by class of token; each costs two more backward passes."""
+    curvature_trajectories: int = 4
+    """Read once per layer by the Hessian–vector products."""
+    attribution_trajectories: int = 4
+    """Read `integration_steps` times per layer by the two integrated attributions."""
+    integration_steps: int = 4
 
 
 @dataclass(frozen=True)
@@ -24,6 +45,12 @@ class ProbeInput:
     rollouts: Rollouts
     algorithm: Algorithm
     seed: int
+    budget: Budget = field(default_factory=Budget)
+
+    @property
+    def layer_count(self) -> int:
+        """Number of decoder layers."""
+        return len(self.model.layers)
 
 
 @dataclass(frozen=True)
@@ -34,6 +61,18 @@ class FeatureInfo:
     about: str
     formula: str
     source: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a probe found."""
+
+    features: Mapping[str, np.ndarray]
+    """By name, each of shape (layers,), float64."""
+    tokens: int
+    """Tokens passed forward through the model (a backward pass counts its forward only)."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Features that this model or these rollouts do not allow, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +88,13 @@ class ProbeCost:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Features by name, each of shape (layers,), float64."""
+    """What a probe found and what it cost."""
 
     features: Mapping[str, np.ndarray]
+    """By name, each of shape (layers,), float64; empty when the probe failed."""
     cost: ProbeCost
+    failure: str | None = None
+    """Why the probe, or some of its features, are missing."""
 
 
 class Probe(ABC):
@@ -65,10 +107,11 @@ class Probe(ABC):
     @abstractmethod
     def measure(
         self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
-    ) -> tuple[Mapping[str, np.ndarray], int]:
-        """Features by name, each of shape (layers,), and the tokens passed forward.
+    ) -> Measurement:
+        """Measure all features of the family.
 
-        `on_done` is told how many of `steps` have just been done.
+        `on_done` is told how many of `steps` have just been done. Raises LayerpickError when the
+        family cannot be measured on this model or these rollouts.
         """
 
     @abstractmethod

@@ -4,31 +4,72 @@ One micro-batch is one group: its gradient g_m is that of the advantage-weighted
 −(1/G) Σ_i w_i Σ_t A_it log π(a_it), the GRPO gradient where the importance ratio is 1. Each
 parameter's gradient is reduced to a sketch and freed as soon as it exists, so memory stays near
 weights + activations of one group. Groups without reward variance have zero gradient; they count
-and cost nothing.
+and cost nothing. For a few groups two more backward passes split the gradient by class of token.
 
 Limits: inner products of layers with more than 131,072 parameters are unbiased estimates from a
-random subset of coordinates, exact ones below that; squared norms are always exact.
+random subset of coordinates, exact ones below that; squared norms of whole layers and of module
+kinds are always exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from layerpick.probes.base import FeatureInfo, Probe, ProbeInput
-from layerpick.probes.sketch import GradientSketcher, LayerSketch
-from layerpick.training.batching import collate, token_log_probs, token_values
+from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
+from layerpick.probes.gradient_statistics import (
+    alternating_halves,
+    cosine_of_means,
+    difficulty_halves,
+    expected_gains,
+    gram_matrices,
+    mean_cosine,
+    size_and_signal,
+)
+from layerpick.probes.residual import groups_with_signal
+from layerpick.probes.sketch import KINDS, GradientSketcher, LayerSketch
+from layerpick.probes.token_losses import (
+    TOKEN_CLASSES,
+    TokenLosses,
+    entropy,
+    mean_rewards,
+    token_classes,
+    token_losses,
+)
 from layerpick.training.errors import LayerpickError
 
-FISHER_DAMPING = 1e-3
-"""ε of the Fisher-normalised gain, as a share of the layer's mean Fisher information."""
+PART_STATISTICS = ("gradient_norm", "gradient_snr")
+SEPARATE = TOKEN_CLASSES[:-1]
+"""Classes with a backward pass of their own; the last is what they leave of the whole."""
+
+
+def _part_features() -> tuple[FeatureInfo, ...]:
+    about = {
+        "gradient_norm": ("size of the mean gradient", "‖ḡ‖"),
+        "gradient_snr": ("signal-to-noise ratio of the gradient", "‖E g‖² / tr Var g"),
+    }
+    source = {
+        "first_tokens": "first 4 tokens of each turn",
+        "high_entropy_tokens": "the 20% of highest entropy, Beyond the 80/20 Rule "
+        "(arXiv 2506.01939)",
+        "other_tokens": "neither first nor high in entropy",
+    }
+    return tuple(
+        FeatureInfo(
+            f"{name}_{part}",
+            f"{about[name][0]}, {part.replace('_', ' ')} alone",
+            about[name][1],
+            source.get(part, "parameters by their path in the layer"),
+        )
+        for part in (*KINDS, *TOKEN_CLASSES)
+        for name in PART_STATISTICS
+    )
 
 
 class GradientProbe(Probe):
-    """Size, signal and expected effect of each layer's policy gradient."""
+    """Size, signal, agreement and expected effect of each layer's policy gradient."""
 
     name = "gradient"
     needs = "backward"
@@ -72,6 +113,19 @@ class GradientProbe(Probe):
             "½ (⟨sign g_A, g_B⟩ + ⟨sign g_B, g_A⟩)",
             "Adam (arXiv 1412.6980), algorithm 1 at t = 1",
         ),
+        FeatureInfo(
+            "gradient_agreement",
+            "do prompts pull the same way",
+            "mean over m ≠ n of cos(g_m, g_n), groups that carry signal",
+            "gradient confusion (arXiv 1904.06963), mean in place of minimum",
+        ),
+        FeatureInfo(
+            "difficulty_agreement",
+            "do easier and harder prompts pull the same way",
+            "cos(ḡ_easier, ḡ_harder), halves by mean reward",
+            "gradient similarity between tasks (arXiv 2001.06782)",
+        ),
+        *_part_features(),
     )
 
     def steps(self, shared: ProbeInput) -> int:
@@ -80,86 +134,112 @@ class GradientProbe(Probe):
 
     def measure(
         self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
-    ) -> tuple[Mapping[str, np.ndarray], int]:
+    ) -> Measurement:
         """Stream one backward pass per group; see the class's features.
 
         Raises LayerpickError with fewer than two groups: the statistics compare groups.
         """
-        groups = shared.rollouts.groups
-        if len(groups) < 2:
+        count = len(shared.rollouts.groups)
+        if count < 2:
             raise LayerpickError("The gradient probes compare prompts: give --prompts 2 or more.")
-        layers = shared.model.layers
-        sketcher = GradientSketcher(layers, len(groups), shared.seed)
-        tokens = 0
-        signal: list[int] = []
-        with sketcher.listening():
-            for index in range(len(groups)):
-                sketcher.next_micro_batch(index)
-                loss = group_loss(shared, index)
-                if loss is not None:
-                    loss.backward()
-                    tokens += sum(len(t.tokens) for t in groups[index])
-                    signal.append(index)
-                on_done(1)
-        halves = _halves(signal, len(groups))
-        rows = []
-        for layer, module in enumerate(layers):
-            weight_norm = _norm(module)
-            rows.append(gradient_statistics(sketcher.sketch(layer), *halves, weight_norm))
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}, tokens
+        signal = groups_with_signal(shared)
+        split = signal[: shared.budget.token_class_groups]
+        sketcher, tokens = _stream(shared, signal, split, on_done)
+        rows = [
+            _layer_features(shared, sketcher.sketch(layer), module, signal, split)
+            for layer, module in enumerate(shared.model.layers)
+        ]
+        left_out = {}
+        if len(signal) < 2:
+            reason = "fewer than two groups carry signal"
+            left_out = dict.fromkeys(("gradient_agreement", "difficulty_agreement"), reason)
+        if len(split) < 2:
+            reason = "fewer than two groups were split by class of token"
+            names = (f"{name}_{part}" for part in TOKEN_CLASSES for name in PART_STATISTICS)
+            left_out.update(dict.fromkeys(names, reason))
+        features = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        return Measurement(features, tokens, left_out)
 
 
-def group_loss(shared: ProbeInput, group: int) -> Tensor | None:
-    """Advantage-weighted log-likelihood loss of one group; None if all its advantages are 0."""
-    rollouts = shared.rollouts
-    trajectories = rollouts.groups[group]
-    advantages = shared.algorithm.advantages(trajectories)
-    if not any(np.any(turns != 0) for turns in advantages):
-        return None
-    longest = rollouts.max_trajectory_tokens
-    coefficients = [
-        turns * shared.algorithm.token_weight(trajectory.generated, longest)
-        for trajectory, turns in zip(trajectories, advantages, strict=True)
-    ]
-    batch = collate(trajectories, shared.model.tokenizer.pad_token_id, shared.model.device)
-    log_probs = token_log_probs(shared.model.model, batch, rollouts.origin.temperature)
-    weights = token_values(trajectories, coefficients, batch)
-    return -(weights * log_probs).sum() / len(trajectories)
+def _stream(
+    shared: ProbeInput, signal: list[int], split: list[int], on_done: Callable[[int], None]
+) -> tuple[GradientSketcher, int]:
+    """Gradients of all groups, then those of the separate classes, class after class."""
+    count, tokens = len(shared.rollouts.groups), 0
+    places = count + len(SEPARATE) * len(split)
+    sketcher = GradientSketcher(shared.model.layers, places, shared.seed)
+    with sketcher.listening():
+        for group in range(count):
+            if group in signal:
+                reading = token_losses(shared, group)
+                if group in split:
+                    place = count + split.index(group)
+                    _split_by_class(shared, sketcher, reading, group, place, len(split))
+                sketcher.next_micro_batch(group)
+                reading.losses.sum().backward()
+                tokens += sum(len(t.tokens) for t in shared.rollouts.groups[group])
+            on_done(1)
+    return sketcher, tokens
 
 
-def gradient_statistics(
-    sketch: LayerSketch, half_a: list[int], half_b: list[int], weight_norm: float
+def _split_by_class(
+    shared: ProbeInput,
+    sketcher: GradientSketcher,
+    reading: TokenLosses,
+    group: int,
+    place: int,
+    stride: int,
+) -> None:
+    entropies = entropy(reading.logits, shared.rollouts.origin.temperature)
+    classes = token_classes(shared.rollouts.groups[group], reading.batch.written, entropies)
+    for index in range(len(SEPARATE)):
+        own = classes == index
+        if bool((own & (reading.losses != 0)).any()):
+            sketcher.next_micro_batch(place + index * stride)
+            reading.losses[own].sum().backward(retain_graph=True)
+
+
+def _layer_features(
+    shared: ProbeInput,
+    sketch: LayerSketch,
+    module: torch.nn.Module,
+    signal: list[int],
+    split: list[int],
 ) -> dict[str, float]:
-    """The features of one layer from its micro-batch gradients."""
-    values, weights = sketch.values.double(), sketch.weights
-    count = len(values)
-    mean = values.mean(dim=0)
-    mean_square = float((weights * mean.square()).sum())
-    fisher_trace = float(sketch.squared_norms.mean())
-    own = (weights * values.square()).sum()  # the estimate of Σ‖g_m‖², whose error cancels below
-    signal = (count**2 * mean_square - float(own)) / (count * (count - 1))
-    variance = max(fisher_trace - signal, 0.0)
-    a, b = values[half_a].mean(dim=0), values[half_b].mean(dim=0)
-    fisher = values.square().mean(dim=0)
-    damping = FISHER_DAMPING * float((weights * fisher).sum() / weights.sum())
-    fisher_gain = (weights * a * b / (fisher + damping)).sum() if damping > 0 else 0.0
-    adam_gain = 0.5 * (weights * (a.sign() * b + b.sign() * a)).sum()
-    return {
-        "gradient_norm": mean_square**0.5,
-        "relative_gradient_norm": mean_square**0.5 / weight_norm,
-        "gradient_signal": signal,
-        "gradient_snr": signal / variance if variance > 0 else 0.0,
-        "fisher_trace": fisher_trace,
-        "fisher_gain": float(fisher_gain),
-        "adam_gain": float(adam_gain),
+    count = len(shared.rollouts.groups)
+    by_kind, norms = gram_matrices(sketch), sketch.squared_norms[:, :count].numpy()
+    everything = by_kind.sum(axis=0)
+    gram = everything[:count, :count]
+    features = size_and_signal(gram, norms.sum(axis=0))
+    features["relative_gradient_norm"] = features["gradient_norm"] / _norm(module)
+    features.update(expected_gains(sketch, *alternating_halves(signal, count)))
+    parts = {
+        kind: size_and_signal(by_kind[index, :count, :count], norms[index])
+        for index, kind in enumerate(KINDS)
     }
+    if len(signal) >= 2:
+        features["gradient_agreement"] = mean_cosine(gram[np.ix_(signal, signal)])
+        halves = difficulty_halves(signal, mean_rewards(shared))
+        features["difficulty_agreement"] = cosine_of_means(gram, *halves)
+    if len(split) >= 2:
+        for part, mix in _class_mixes(split, count).items():
+            parts[part] = size_and_signal(mix @ everything @ mix.T)
+    for part, statistics in parts.items():
+        features.update({f"{name}_{part}": statistics[name] for name in PART_STATISTICS})
+    return features
 
 
-def _halves(signal: list[int], count: int) -> tuple[list[int], list[int]]:
-    """Disjoint halves of the groups, with those that carry signal dealt out evenly."""
-    silent = [index for index in range(count) if index not in set(signal)]
-    order = signal + silent
-    return order[0::2], order[1::2]
+def _class_mixes(split: list[int], count: int) -> dict[str, np.ndarray]:
+    """(split groups, all micro-batches) by class: which sum of them is the class's gradient."""
+    size = len(split)
+    rest = np.zeros((size, count + len(SEPARATE) * size))
+    rest[range(size), split] = 1
+    mixes = {}
+    for index, name in enumerate(SEPARATE):
+        mixes[name] = np.zeros_like(rest)
+        mixes[name][range(size), range(count + index * size, count + (index + 1) * size)] = 1
+        rest -= mixes[name]
+    return {**mixes, TOKEN_CLASSES[-1]: rest}
 
 
 def _norm(module: torch.nn.Module) -> float:

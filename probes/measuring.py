@@ -1,27 +1,47 @@
-"""Run a probe and measure what it cost."""
+"""Run a probe and measure what it cost; a probe that fails says why."""
 
 from __future__ import annotations
 
+import logging
 import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from layerpick.probes.base import Probe, ProbeCost, ProbeInput, ProbeResult
+from layerpick.probes.base import Measurement, Probe, ProbeCost, ProbeInput, ProbeResult
+from layerpick.training.errors import LayerpickError
+
+logger = logging.getLogger(__name__)
 
 
 def run_probe(
     probe: Probe, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
 ) -> ProbeResult:
-    """Measure a probe's features with seconds, tokens and peak memory."""
+    """Measure a probe's features with seconds, tokens and peak memory.
+
+    Whatever goes wrong in a probe is reported in the result's `failure`: models differ in what
+    they allow, and one measurement less is no reason to give none.
+    """
     device = shared.model.device
     _reset_peak(device)
     start = time.perf_counter()
-    features, tokens = probe.measure(shared, on_done)
+    try:
+        found = probe.measure(shared, on_done)
+        failure = _left_out(found)
+    except Exception as error:
+        logger.debug("the probe %s failed", probe.name, exc_info=True)
+        found = Measurement({}, tokens=0)
+        failure = _sentence(error)
     seconds = time.perf_counter() - start
-    return ProbeResult(features, ProbeCost(seconds, tokens, peak_memory(device)))
+    finite = {k: v for k, v in found.features.items() if np.isfinite(v).all()}
+    if len(finite) < len(found.features):
+        lost = ", ".join(sorted(set(found.features) - set(finite)))
+        failure = "; ".join(filter(None, [failure, f"{lost}: not finite"]))
+    cost = ProbeCost(seconds, found.tokens, peak_memory(device))
+    return ProbeResult(finite, cost, failure)
 
 
 def peak_memory(device: torch.device) -> int:
@@ -33,6 +53,18 @@ def peak_memory(device: torch.device) -> int:
         line = next(text for text in status.read_text().splitlines() if text.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _sentence(error: Exception) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    return first if isinstance(error, LayerpickError) else f"{type(error).__name__}: {first}"
+
+
+def _left_out(found: Measurement) -> str | None:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in found.left_out.items():
+        reasons.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items()) or None
 
 
 def _reset_peak(device: torch.device) -> None:

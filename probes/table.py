@@ -1,8 +1,39 @@
-"""The probes by name."""
+"""The probes by name, from cheap to dear."""
 
 from __future__ import annotations
 
-from layerpick.probes.base import Probe
+from layerpick.probes.attribution import AttributionProbe
+from layerpick.probes.base import CLASSES, Probe
+from layerpick.probes.bypass import BypassProbe
+from layerpick.probes.curvature import CurvatureProbe
 from layerpick.probes.gradient import GradientProbe
+from layerpick.probes.hidden import HiddenProbe
+from layerpick.probes.weights import WeightsProbe
+from layerpick.training.errors import LayerpickError
 
-PROBES: dict[str, type[Probe]] = {probe.name: probe for probe in (GradientProbe,)}
+PROBES: dict[str, type[Probe]] = {
+    probe.name: probe
+    for probe in (
+        WeightsProbe,
+        HiddenProbe,
+        BypassProbe,
+        GradientProbe,
+        CurvatureProbe,
+        AttributionProbe,
+    )
+}
+
+
+def chosen_probes(text: str) -> tuple[str, ...]:
+    """Names of probes from a list separated by commas of names, cost classes, or `all`.
+
+    Raises LayerpickError for a name that is none of these.
+    """
+    wanted: set[str] = set()
+    for name in (part.strip() for part in text.split(",")):
+        own = [p.name for p in PROBES.values() if name in ("all", p.name, p.needs)]
+        if not own:
+            known = ", ".join(dict.fromkeys([*PROBES, *CLASSES, "all"]))
+            raise LayerpickError(f"The probe '{name}' is unknown: use {known}.")
+        wanted.update(own)
+    return tuple(name for name in PROBES if name in wanted)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from layerpick.selector.report import FEATURE_HEADINGS
+from layerpick.selector.report import heading, shown_features
 from layerpick.selector.suggestion import Suggestion
 from layerpick.training.files import replacing
 
@@ -14,11 +14,11 @@ BLUE, GREEN, GREY = "#2f6fab", "#2a9d5c", "#7a7a7a"
 
 
 def draw_suggestion(suggestion: Suggestion, path: Path) -> None:
-    """Write a PNG: contribution by layer on top, then one strip per feature."""
+    """Write a PNG: contribution by layer on top, then one strip per feature shown in tables."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    features = list(suggestion.layers[0].features)
+    features = shown_features(suggestion)
     rows = 1 + len(features)
     figure = Figure(figsize=(8, 3.4 + 0.85 * len(features)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -68,7 +68,7 @@ def _strip(axis, suggestion: Suggestion, name: str) -> None:  # type: ignore[no-
     axis.bar(range(len(values)), values, width=0.7, color=GREY)
     axis.patches[suggestion.pick].set_color(GREEN)
     axis.set_ylabel(
-        FEATURE_HEADINGS.get(name, name.replace("_", " ")),
+        heading(name),
         rotation=0,
         ha="right",
         va="center",

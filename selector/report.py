@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from layerpick.selector.suggestion import LayerSuggestion, Suggestion
 
 FEATURE_HEADINGS = {
-    "gradient_norm": "grad norm",
-    "relative_gradient_norm": "rel. norm",
-    "gradient_signal": "signal",
-    "gradient_snr": "SNR",
-    "fisher_trace": "Fisher",
+    "gradient_snr": "gradient SNR",
     "fisher_gain": "Fisher gain",
     "adam_gain": "Adam gain",
+    "curvature_gain": "curv. gain",
+    "gradient_norm": "gradient",
+    "block_influence": "influence",
+    "bypass_contrast": "bypass",
+    "spectrum_snr": "weight SNR",
 }
+"""The features that tables and pictures show, most telling first; all are in the JSON."""
+
+
+def shown_features(suggestion: Suggestion) -> list[str]:
+    """The measured features that have a heading; without any, the first few measured."""
+    measured = suggestion.layers[0].features
+    return [name for name in FEATURE_HEADINGS if name in measured] or list(measured)[:4]
+
+
+def heading(feature: str) -> str:
+    """A feature's name, short enough for a column."""
+    return FEATURE_HEADINGS.get(feature, feature.replace("_", " "))
 
 
 def print_suggestion(suggestion: Suggestion, console: Console) -> None:
@@ -50,6 +64,7 @@ def sentences(suggestion: Suggestion) -> list[str]:
         f"{sum(probe.seconds for probe in cost.probes):.1f} probing), "
         f"{cost.sampled_tokens:,} tokens sampled, {cost.probe_tokens:,} probed, "
         f"peak memory {_bytes(cost.peak_bytes)}.",
+        *_probe_lines(suggestion),
         f"Training layer {suggestion.pick} alone: {savings.trainable_parameters:,} of "
         f"{savings.full_parameters:,} parameters ({share:.1%}); gradients and AdamW's state "
         f"{_bytes(savings.training_bytes)} in place of {_bytes(savings.full_training_bytes)}.",
@@ -63,11 +78,11 @@ def _table(suggestion: Suggestion) -> Table:
         f"{suggestion.task.algorithm}"
     )
     table = Table(title=title, title_justify="left")
-    features = list(suggestion.layers[0].features)
-    for heading in ("rank", "layer", "depth", "predicted", "interval", "chance best"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    features = shown_features(suggestion)
+    for column in ("rank", "layer", "depth", "predicted", "interval", "chance best"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name in features:
-        table.add_column(FEATURE_HEADINGS.get(name, name.replace("_", " ")), justify="right")
+        table.add_column(heading(name), justify="right")
     if suggestion.measured_by:
         table.add_column("measured", justify="right")
     for rank, layer in enumerate(suggestion.ranked, start=1):
@@ -85,6 +100,17 @@ def _table(suggestion: Suggestion) -> Table:
         style = "bold green" if layer.layer == suggestion.pick else None
         table.add_row(*(Text(cell) for cell in cells), style=style)
     return table
+
+
+def _probe_lines(suggestion: Suggestion) -> list[str]:
+    probes = suggestion.cost.probes
+    costs = [f"{p.name} {p.seconds:.1f} s, {_bytes(p.peak_bytes)}" for p in probes]
+    lines = [f"Probes (time, peak memory): {'; '.join(costs)}."] if costs else []
+    lines += [f"Left out of {p.name}: {escape(p.failure)}" for p in probes if p.failure]
+    hidden = len(suggestion.layers[0].features) - len(shown_features(suggestion))
+    if hidden:
+        lines.append(f"{hidden} more features of each layer are in suggestion.json.")
+    return lines
 
 
 def _interval(layer: LayerSuggestion) -> str:

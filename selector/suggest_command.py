@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from layerpick.selector import options
-from layerpick.training.errors import LayerpickError
 
 
 def suggest(
@@ -17,7 +16,11 @@ def suggest(
     task: options.TaskName = "math",
     algorithm: options.Algorithm = None,
     probes: Annotated[
-        str, typer.Option(help="Probes to run, separated by commas, or all.")
+        str,
+        typer.Option(
+            help="Names or cost classes (weights, forward, backward), separated by commas, or "
+            "all; see `layerpick probes`."
+        ),
     ] = "all",
     out: options.Out = Path("layerpick-out"),
     as_json: options.Json = False,
@@ -69,6 +72,7 @@ Writes suggestion.json and profile.png.
     """
     from rich.console import Console
 
+    from layerpick.probes.table import chosen_probes
     from layerpick.selector.plots import draw_suggestion
     from layerpick.selector.preparing import ModelChoice, RolloutChoice
     from layerpick.selector.progress import reporting
@@ -101,7 +105,7 @@ Writes suggestion.json and profile.png.
                 reuse=rollouts,
                 save=save_rollouts,
             ),
-            probes=_probe_names(probes),
+            probes=chosen_probes(probes),
             seed=seed,
             reporter=reporter,
         )
@@ -112,15 +116,3 @@ Writes suggestion.json and profile.png.
         return
     print_suggestion(suggestion, Console())
     print(f"Written: {out / 'suggestion.json'} and {out / 'profile.png'}", file=sys.stderr)
-
-
-def _probe_names(text: str) -> tuple[str, ...]:
-    from layerpick.probes.table import PROBES
-
-    if text == "all":
-        return tuple(PROBES)
-    names = tuple(name.strip() for name in text.split(","))
-    for name in names:
-        if name not in PROBES:
-            raise LayerpickError(f"The probe '{name}' is unknown: use {', '.join(PROBES)} or all.")
-    return names

@@ -145,4 +145,6 @@ def _probe(
         probe = PROBES[name]()
         done = reporter.stage(f"probe: {name}", probe.steps(shared))
         results[name] = run_probe(probe, shared, done)
+        if results[name].failure:
+            reporter.note(f"Probe {name}: {results[name].failure}")
     return results

@@ -65,7 +65,7 @@ class RolloutSummary(_Value):
 
 
 class ProbeSummary(_Value):
-    """What one probe cost, or why it is missing."""
+    """What one probe cost, and why it, or some of its features, are missing."""
 
     name: str
     seconds: float

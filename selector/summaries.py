@@ -89,13 +89,14 @@ def rollouts(samples: Rollouts, signal: int) -> RolloutSummary:
 
 
 def probes(results: Mapping[str, ProbeResult]) -> tuple[ProbeSummary, ...]:
-    """What each probe cost."""
+    """What each probe cost, and what is missing of it."""
     return tuple(
         ProbeSummary(
             name=name,
             seconds=result.cost.seconds,
             tokens=result.cost.tokens,
             peak_bytes=result.cost.peak_bytes,
+            failure=result.failure,
         )
         for name, result in results.items()
     )

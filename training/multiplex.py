@@ -83,7 +83,7 @@ def replaced_forward(module: nn.Module, forward: Any) -> Iterator[None]:
 class _Rows:
     """Which rows of a batch belong to which policy."""
 
-    def __init__(self, owners: Sequence[int]):
+    def __init__(self, owners: Sequence[int] | np.ndarray):
         self.owners = np.asarray(owners)
         self.count = len(self.owners)
 
@@ -233,7 +233,7 @@ def check_multiplexing(model: LoadedModel) -> None:
         for copied in policies.copies:
             for weight in copied.trained.values():
                 noise = torch.randn(weight.shape, generator=generator).to(weight)
-                weight += 0.1 * weight.abs().mean() * noise
+                weight.add_(0.1 * weight.abs().mean() * noise)
     owners = sorted(row % len(policies) for row in range(4))
     tokens = torch.randint(100, (4, 5), generator=generator)
     try:

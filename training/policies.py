@@ -34,7 +34,8 @@ class TrainedCopy:
         """By the original's names; float32."""
         for name, parameter in self.module.named_parameters():
             if parameter.dtype == torch.float32:
-                self.trained[name] = parameter.requires_grad_(True)
+                parameter.requires_grad_(True)
+                self.trained[name] = parameter
             else:
                 self.trained[name] = nn.Parameter(parameter.detach().float())
                 self._casts[name] = parameter.dtype
@@ -78,6 +79,10 @@ class Policies(ABC):
     def parameters(self, policy: int) -> list[nn.Parameter]:
         """What a policy trains."""
         return list(self.copies[policy].trained.values())
+
+    def finite(self, policy: int) -> bool:
+        """Whether all of a policy's parameters are finite numbers."""
+        return all(bool(torch.isfinite(p).all()) for p in self.parameters(policy))
 
 
 class FullPolicy(Policies):

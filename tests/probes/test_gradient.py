@@ -7,28 +7,14 @@ import pytest
 import torch
 
 import layerpick.probes.sketch as sketch
-from layerpick.probes.base import ProbeInput
-from layerpick.probes.gradient import FISHER_DAMPING, GradientProbe
+from layerpick.probes.base import Budget, ProbeInput
+from layerpick.probes.gradient import GradientProbe
+from layerpick.probes.gradient_statistics import FISHER_DAMPING
 from layerpick.probes.measuring import run_probe
-from layerpick.training.algorithms.table import ALGORITHMS, make_algorithm
+from layerpick.probes.sketch import KINDS, parameter_kind
+from layerpick.probes.token_losses import FIRST_TOKENS, TOKEN_CLASSES, mean_rewards
+from layerpick.training.algorithms.table import ALGORITHMS
 from layerpick.training.errors import LayerpickError
-from layerpick.training.rollouts import RolloutOrigin, Rollouts
-from layerpick.training.trajectory import Trajectory, Turn
-
-
-def some_rollouts(groups=5, size=4, seed=0, silent=1) -> Rollouts:
-    """Random tokens in two turns; the last `silent` groups earn the same throughout."""
-    generator = np.random.default_rng(seed)
-    trajectories = []
-    for group in range(groups):
-        for _ in range(size):
-            length = int(generator.integers(7, 12))
-            tokens = tuple(generator.integers(2, 250, size=length).tolist())
-            earned = float(generator.integers(2)) if group < groups - silent else 0.0
-            turns = (Turn(3, 5, f"{group}", 0.0), Turn(6, length, "later", earned))
-            trajectories.append(Trajectory(group, tokens, turns, earned))
-    origin = RolloutOrigin("", "math", "", groups, size, 8, 2, 0.8, seed)
-    return Rollouts(origin, tuple(trajectories))
 
 
 def full_gradients(shared: ProbeInput) -> list[np.ndarray]:
@@ -83,19 +69,18 @@ def obvious_statistics(g: np.ndarray, weights: np.ndarray, a, b) -> dict[str, fl
     }
 
 
-def probe_input(model, algorithm="grpo", **kwargs) -> ProbeInput:
-    return ProbeInput(model, some_rollouts(**kwargs), make_algorithm(algorithm), seed=0)
-
-
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 @pytest.mark.parametrize("family", ["qwen3", "gemma3_text", "gpt2"])
-def test_statistics_equal_those_of_full_gradients(tiny, family, algorithm):
+def test_statistics_equal_those_of_full_gradients(probe_input, tiny, family, algorithm):
     model = tiny(family)
     model.model.double()
     shared = probe_input(model, algorithm)
-    features, tokens = GradientProbe().measure(shared)
+    found = GradientProbe().measure(shared)
+    features = found.features
     with_signal = [0, 1, 2, 3]
-    assert tokens == sum(len(t.tokens) for g in with_signal for t in shared.rollouts.groups[g])
+    assert found.tokens == sum(
+        len(t.tokens) for g in with_signal for t in shared.rollouts.groups[g]
+    )
     gradients = full_gradients(shared)
     for layer, gradient in enumerate(gradients):
         weights = np.concatenate([p.detach().flatten() for p in model.layers[layer].parameters()])
@@ -109,14 +94,115 @@ def test_statistics_equal_those_of_full_gradients(tiny, family, algorithm):
     model.model.float()
 
 
-def test_a_subset_of_coordinates_is_unbiased(tiny, monkeypatch):
+def class_gradients(shared, group: int) -> dict[str, list[np.ndarray]]:
+    """Per class of token, per layer: the gradient of its tokens' loss, one token at a time."""
+    model, rollouts = shared.model.model, shared.rollouts
+    parameters = [list(module.parameters()) for module in shared.model.layers]
+    flat = [parameter for layer in parameters for parameter in layer]
+    for parameter in flat:
+        parameter.requires_grad_(True)
+    trajectories = rollouts.groups[group]
+    terms = []  # first token of its turn or not, entropy, loss
+    advantages = shared.algorithm.advantages(trajectories)
+    for trajectory, turns in zip(trajectories, advantages, strict=True):
+        logits = model(input_ids=torch.tensor([trajectory.tokens])).logits[0].double() / 0.8
+        log_probs = torch.log_softmax(logits, -1)
+        entropies = -(log_probs.exp() * log_probs).sum(-1)
+        longest = rollouts.max_trajectory_tokens
+        weight = shared.algorithm.token_weight(trajectory.generated, longest)
+        for turn, advantage in zip(trajectory.turns, turns, strict=True):
+            for t in range(turn.start, turn.end):
+                loss = -weight * advantage * log_probs[t - 1, trajectory.tokens[t]]
+                first = t < turn.start + FIRST_TOKENS
+                terms.append((first, float(entropies[t - 1]), loss / len(trajectories)))
+    bar = np.quantile([entropy for _, entropy, _ in terms], 0.8)
+    classes = {
+        "first_tokens": [loss for first, _, loss in terms if first],
+        "high_entropy_tokens": [x for first, entropy, x in terms if not first and entropy > bar],
+        "other_tokens": [x for first, entropy, x in terms if not first and entropy <= bar],
+    }
+    found = {}
+    for name, losses in classes.items():
+        total = sum(losses, torch.zeros((), dtype=torch.float64)) + 0 * flat[0].sum()
+        options = {"allow_unused": True, "materialize_grads": True, "retain_graph": True}
+        gradients = iter(torch.autograd.grad(total, flat, **options))
+        found[name] = [
+            np.concatenate([next(gradients).double().flatten().numpy() for _ in owned])
+            for owned in parameters
+        ]
+    for parameter in flat:
+        parameter.requires_grad_(False)
+    return found
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
+def test_parts_equal_gradients_of_their_own(probe_input, tiny, family):
+    """Module kinds, classes of tokens, agreement between prompts and between halves."""
+    model = tiny(family)
+    model.model.double()
+    shared = probe_input(model, budget=Budget(token_class_groups=3), longest=18)
+    features = GradientProbe().measure(shared).features
+    by_class = [class_gradients(shared, group) for group in range(3)]
+    difficulty = sorted(range(4), key=lambda g: (-mean_rewards(shared)[g], g))
+    for layer, gradient in enumerate(full_gradients(shared)):
+        kinds = np.concatenate(
+            [
+                np.full(p.numel(), parameter_kind(name))
+                for name, p in model.layers[layer].named_parameters()
+            ]
+        )
+        parts = {kind: gradient[:, kinds == kind] for kind in KINDS}
+        for name in TOKEN_CLASSES:
+            parts[name] = np.stack([classes[name][layer] for classes in by_class])
+        for part, own in parts.items():
+            weights = np.ones(own.shape[1])
+            expected = obvious_statistics(own, weights, [0], [1])
+            for name in ("gradient_norm", "gradient_snr"):
+                found = features[f"{name}_{part}"][layer]
+                assert found == pytest.approx(expected[name], rel=1e-4, abs=1e-7), (name, part)
+        unit = gradient[:4] / np.linalg.norm(gradient[:4], axis=1, keepdims=True)
+        cosines = [unit[m] @ unit[n] for m in range(4) for n in range(4) if m != n]
+        assert features["gradient_agreement"][layer] == pytest.approx(np.mean(cosines), rel=1e-4)
+        easier, harder = gradient[difficulty[:2]].mean(0), gradient[difficulty[2:]].mean(0)
+        cosine = easier @ harder / np.linalg.norm(easier) / np.linalg.norm(harder)
+        assert features["difficulty_agreement"][layer] == pytest.approx(cosine, rel=1e-4)
+    model.model.float()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("self_attn.q_proj.weight", "attention"),
+        ("attn.c_attn.bias", "attention"),
+        ("attention.query_key_value.weight", "attention"),
+        ("self_attn.q_norm.weight", "norms"),
+        ("post_attention_layernorm.weight", "norms"),
+        ("ln_1.bias", "norms"),
+        ("mlp.down_proj.weight", "mlp"),
+        ("mlp.experts.gate_up_proj", "mlp"),
+    ],
+)
+def test_kinds_of_parameters(name, kind):
+    assert parameter_kind(name) == kind
+
+
+def test_what_needs_two_prompts_with_signal_is_left_out(probe_input, tiny):
+    found = GradientProbe().measure(probe_input(tiny("llama"), groups=3, silent=2))
+    assert "gradient_agreement" in found.left_out
+    assert "gradient_snr_first_tokens" in found.left_out
+    assert "gradient_snr_mlp" in found.features
+    assert not set(found.left_out) & set(found.features)
+
+
+def test_a_subset_of_coordinates_is_unbiased(probe_input, tiny, monkeypatch):
     """Over many choices of coordinates, estimates average to the exact values."""
-    shared = probe_input(tiny("llama"))
-    exact, _ = GradientProbe().measure(shared)
+    shared = probe_input(tiny("llama"), budget=Budget(token_class_groups=0))
+    exact = GradientProbe().measure(shared).features
     monkeypatch.setattr(sketch, "COORDINATES_PER_LAYER", 600)
     monkeypatch.setattr(sketch, "FEWEST_PER_PARAMETER", 16)
     draws = [
-        GradientProbe().measure(dataclasses.replace(shared, seed=seed))[0] for seed in range(60)
+        GradientProbe().measure(dataclasses.replace(shared, seed=seed)).features
+        for seed in range(60)
     ]
     for name in ("gradient_signal", "adam_gain"):
         values = np.stack([draw[name] for draw in draws])
@@ -127,20 +213,20 @@ def test_a_subset_of_coordinates_is_unbiased(tiny, monkeypatch):
         assert draw["fisher_trace"] == pytest.approx(exact["fisher_trace"], rel=1e-5)
 
 
-def test_scaling_the_loss_leaves_ratios_unchanged(tiny):
+def test_scaling_the_loss_leaves_ratios_unchanged(probe_input, tiny):
     shared = probe_input(tiny("qwen2"))
-    before, _ = GradientProbe().measure(shared)
+    before = GradientProbe().measure(shared).features
 
     class Louder(type(shared.algorithm)):
         def token_weight(self, generated, max_tokens):
             return 10 * super().token_weight(generated, max_tokens)
 
-    after, _ = GradientProbe().measure(dataclasses.replace(shared, algorithm=Louder()))
+    after = GradientProbe().measure(dataclasses.replace(shared, algorithm=Louder())).features
     for name, factor in (("gradient_snr", 1), ("fisher_gain", 1), ("gradient_norm", 10)):
         assert after[name] == pytest.approx(factor * before[name], rel=1e-3), name
 
 
-def test_it_leaves_the_model_as_it_was(tiny):
+def test_it_leaves_the_model_as_it_was(probe_input, tiny):
     model = tiny("gpt_neox")
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
     shared = probe_input(model)
@@ -155,13 +241,13 @@ def test_it_leaves_the_model_as_it_was(tiny):
     assert result.cost.seconds > 0 and result.cost.peak_bytes > 1e7
 
 
-def test_every_family_in_bfloat16_has_no_nan(tiny, family):
+def test_every_family_in_bfloat16_has_no_nan(probe_input, tiny, family):
     model = tiny(family)
     model.model.to(torch.bfloat16)
-    features, _ = GradientProbe().measure(probe_input(model))
+    features = GradientProbe().measure(probe_input(model)).features
     assert all(np.isfinite(values).all() for values in features.values())
 
 
-def test_one_prompt_is_too_few(tiny):
+def test_one_prompt_is_too_few(probe_input, tiny):
     with pytest.raises(LayerpickError, match="--prompts 2"):
         GradientProbe().measure(probe_input(tiny("qwen3"), groups=1, silent=0))

@@ -86,6 +86,7 @@ def test_helpers_of_a_prompt_are_out_of_the_programs_reach(
         ("Write double.", "Here:\n```py\na = 1\n``` ", "a = 1"),
         ("Write double.", "Cut off:\n```python\na = 1\nb =", "a = 1\nb ="),
         ("Write double.", "def double(x): return 2 * x", "def double(x): return 2 * x"),
+        ("Double", "def double(x): return 2 * x", "def double(x): return 2 * x"),
         (
             "import math\ndef double(x):\n    'Twice.'\n",
             "    return 2 * x\n",

@@ -32,6 +32,8 @@ SAMPLING = SamplingSettings(6, temperature=1.3, stop=("a", "e"), rows=1000)
 EPSILON, BETA, TEMPERATURE = 0.2, 0.05, 1.3
 # A bias of attention keys has no gradient but rounding, which Adam turns into steps of this size.
 RATE = 2e-4
+# A loss is a sum of numbers near 1 that nearly cancel.
+ROUNDING = 2e-7
 
 
 class Vowels(SingleTurnTask):
@@ -111,7 +113,7 @@ def plain_loss(network, base, groups, algorithm, task, old=None):
     ratio = torch.exp(log_probs - (log_probs.detach() if old is None else old))
     clipped = torch.clamp(ratio, 1 - EPSILON, 1 + EPSILON)
     loss = -torch.minimum(ratio * spread, clipped * spread)
-    loss = loss + BETA * (torch.exp(reference - log_probs) - (reference - log_probs) - 1)
+    loss = loss + BETA * ratio * (torch.exp(reference - log_probs) - (reference - log_probs) - 1)
     return (weights[:, None] * loss * batch.written).sum() / len(trajectories)
 
 
@@ -141,7 +143,7 @@ def test_gradients_and_losses_are_those_of_policies_alone(tiny, name, task):
         adopt(layer, policies.copies[k])
         loss = plain_loss(network, model.model, groups[k], algorithm, task)
         loss.backward()
-        assert losses[k] == pytest.approx(loss.item(), rel=1e-5, abs=1e-7)
+        assert losses[k] == pytest.approx(loss.item(), rel=1e-5, abs=ROUNDING)
         expected = [parameter.grad for parameter in layer.parameters()]
         assert relative((p.grad for p in policies.parameters(k)), expected) < 1e-5
 
@@ -219,7 +221,7 @@ def test_old_log_probs_clip_the_ratio(tiny):
     old = token_log_probs(model.model, batch, TEMPERATURE).detach()
     expected = plain_loss(network, model.model, groups, algorithm, task, old)
     expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert loss == pytest.approx(expected.item(), rel=1e-5, abs=ROUNDING)
     assert (
         relative((p.grad for p in policies.parameters(0)), (p.grad for p in layer.parameters()))
         < 1e-5
@@ -342,7 +344,7 @@ def test_the_loss_is_trls(tiny, tmp_path, name):
     layer.requires_grad_(True)
     expected = trainer._compute_loss(network, trl_inputs(model, groups, algorithm))
     expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert loss == pytest.approx(expected.item(), rel=1e-5, abs=ROUNDING)
     assert (
         relative((p.grad for p in policies.parameters(0)), (p.grad for p in layer.parameters()))
         < 1e-5

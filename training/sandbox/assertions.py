@@ -49,11 +49,11 @@ class Suite:
 def parse_suite(setup: str, tests: tuple[str, ...], entry_point: str | None) -> Suite:
     """Rewrite tests; a `check` function, as HumanEval has, is called with the entry point.
 
-    Raises SyntaxError if the setup or a test is not Python.
+    Raises SyntaxError or ValueError if the setup or a test is not Python.
     """
     trees = [ast.parse(test) for test in tests]
     for tree in trees:
-        if entry_point and _defines_check(tree):
+        if entry_point and _lacks_call_of_check(tree):
             tree.body += ast.parse(f"check({entry_point})").body
     free = _free_names([ast.parse(setup), *trees])
     modules = free & sys.stdlib_module_names - {entry_point}
@@ -97,8 +97,9 @@ class _AssertionRewriter(ast.NodeTransformer):
         return report
 
 
-def _defines_check(tree: ast.Module) -> bool:
-    return any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
+def _lacks_call_of_check(tree: ast.Module) -> bool:
+    defined = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
+    return defined and "check" not in {node.id for node in ast.walk(tree) if type(node) is ast.Name}
 
 
 def _free_names(trees: Sequence[ast.AST]) -> set[str]:

@@ -12,6 +12,8 @@ namespace calls them.
 
 from __future__ import annotations
 
+import ctypes
+import json
 import marshal
 import os
 import secrets
@@ -44,6 +46,7 @@ _START = (
 )
 _ENVIRONMENT = {"PYTHONHASHSEED": "0"}  # the same program does the same thing every time
 _NOBODY = "65534"
+_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _UNUSED_USERS = range(61184, 65520)  # systemd keeps them free for short-lived services
 
 
@@ -92,6 +95,7 @@ class Jail:
             if unsafe:
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
             else:
+                _adopt_orphans()
                 inherited.append(_memory_file(filter_program(), stack))
                 command = _sandboxed(command, limits, self._status, inherited[-1])
             self._process = subprocess.Popen(
@@ -119,9 +123,19 @@ class Jail:
             else:
                 self._process.kill()
         self._process.wait()
+        with suppress(ValueError, ChildProcessError):  # the sandbox was never made, or is gone
+            first_process = json.loads(self._report.partition(b"\n")[0])["child-pid"]
+            if os.waitpid(first_process, os.WNOHANG) == (0, 0):
+                os.kill(first_process, signal.SIGKILL)
+                os.waitpid(first_process, 0)
         for stream in self.streams:
             stream.close()
         self._resources.close()
+
+    @property
+    def _report(self) -> bytes:
+        """What bubblewrap says of the sandbox: lines of JSON, the process first, its exit last."""
+        return os.pread(self._status, 4096, 0)
 
     @property
     def output(self) -> bytes:
@@ -145,7 +159,7 @@ class Jail:
         except subprocess.TimeoutExpired:
             raise LimitReachedError("closed its output and did not end in time") from None
         # bubblewrap reports an exit code only once the command itself has started.
-        if code > 0 and not self._unsafe and b"exit-code" not in os.pread(self._status, 4096, 0):
+        if code > 0 and not self._unsafe and b"exit-code" not in self._report:
             raise LayerpickError(f"The sandbox could not be made: {self.last_error_line}.")
         return code
 
@@ -231,6 +245,15 @@ def _system_view() -> tuple[str, ...]:
             view += ["--perms", "0755", "--dir", str(parent)]
         view += ["--ro-bind", str(prefix), str(prefix)]
     return tuple(view)
+
+
+@lru_cache(maxsize=1)
+def _adopt_orphans() -> None:
+    """Become the parent of a sandbox's first process when bubblewrap, its parent, has ended.
+
+    It can then be waited for here; the first process of a container often does not do that.
+    """
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 @lru_cache(maxsize=1)

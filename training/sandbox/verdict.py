@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sandbox.assertions import Suite, parse_suite
 from layerpick.training.sandbox.jail import Jail, LimitReachedError, Limits, find_bubblewrap, watch
-from layerpick.training.sandbox.wire import decode
+from layerpick.training.sandbox.wire import PROGRAM_ENDED, decode
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,15 @@ def run_programs(
     workers: int | None = None,
     unsafe: bool = False,
 ) -> list[Verdict]:
-    """One verdict for each program, several programs at a time (default: one for each core).
+    """One verdict for each program, several programs at a time.
 
+    By default two more than there are cores, because sandboxes wait for the kernel now and then.
     `unsafe` runs them without a sandbox, with the rights of the caller. Raises LayerpickError if
     there is no sandbox or tests are not Python.
     """
     if not unsafe:
         require_sandbox()
-    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)) + 2) as pool:
         return list(pool.map(partial(_run, limits=limits, unsafe=unsafe), programs))
 
 
@@ -114,9 +115,9 @@ def _run(program: Program, limits: Limits, unsafe: bool) -> Verdict:
 def _suite(program: Program) -> Suite:
     try:
         return parse_suite(program.setup, program.tests, program.entry_point)
-    except SyntaxError as error:
+    except (SyntaxError, ValueError) as error:
         raise LayerpickError(
-            f"A test of '{program.entry_point}' is not Python ({error.msg}: {error.text!r})."
+            f"A test of '{program.entry_point}' is not Python: {error}."
         ) from error
 
 
@@ -135,9 +136,13 @@ def _run_tests(
             judge = stack.enter_context(start("judge", *judging, channel=judge_end.fileno()))
         watch(judge, [guest], limits, deadline)
         judge.exit_code(deadline)
-    problems = _signed(judge.output, token, suite.total)
-    if problems is None:
-        raise LimitReachedError(f"the tests broke off: {judge.last_error_line}")
+        problems = _signed(judge.output, token, suite.total)
+        if problems is None:
+            raise LimitReachedError(f"the tests broke off: {judge.last_error_line}")
+        if problems[0] == PROGRAM_ENDED:
+            watch(guest, [], limits, deadline)
+            guest.exit_code(deadline)
+            raise LimitReachedError(f"{PROGRAM_ENDED}: {guest.last_error_line}")
     texts = [text for test in suite.tests for text in test.assertions or ("the test",)]
     return list(zip(texts, problems, strict=True))
 

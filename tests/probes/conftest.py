@@ -1,0 +1,37 @@
+"""Rollouts of random tokens: what the probes read, without sampling."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from layerpick.probes.base import Budget, ProbeInput
+from layerpick.training.algorithms.table import make_algorithm
+from layerpick.training.rollouts import RolloutOrigin, Rollouts
+from layerpick.training.trajectory import Trajectory, Turn
+
+
+def some_rollouts(groups=5, size=4, seed=0, silent=1, longest=12) -> Rollouts:
+    """Random tokens in two turns; the last `silent` groups earn the same throughout."""
+    generator = np.random.default_rng(seed)
+    trajectories = []
+    for group in range(groups):
+        for _ in range(size):
+            length = int(generator.integers(7, longest))
+            tokens = tuple(generator.integers(2, 250, size=length).tolist())
+            earned = float(generator.integers(2)) if group < groups - silent else 0.0
+            turns = (Turn(3, 5, f"{group}", 0.0), Turn(6, length, "later", earned))
+            trajectories.append(Trajectory(group, tokens, turns, earned))
+    origin = RolloutOrigin("", "math", "", groups, size, 8, 2, 0.8, seed)
+    return Rollouts(origin, tuple(trajectories))
+
+
+@pytest.fixture(scope="session")
+def probe_input() -> Callable[..., ProbeInput]:
+    """`probe_input(model, algorithm, budget, **rollouts)`."""
+
+    def make(model, algorithm="grpo", budget=None, **kwargs) -> ProbeInput:
+        rollouts = some_rollouts(**kwargs)
+        return ProbeInput(model, rollouts, make_algorithm(algorithm), 0, budget or Budget())
+
+    return make

@@ -1,0 +1,114 @@
+"""All probes together: choosing them, running them on every family, and what a person sees."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from layerpick.probes.base import CLASSES, Measurement
+from layerpick.probes.baselines import BASELINES
+from layerpick.probes.gradient import GradientProbe
+from layerpick.probes.measuring import run_probe
+from layerpick.probes.table import PROBES, chosen_probes
+from layerpick.training.errors import LayerpickError
+
+
+def test_names_and_classes_choose_probes():
+    assert chosen_probes("all") == tuple(PROBES)
+    assert chosen_probes("gradient, weights") == ("weights", "gradient")
+    assert chosen_probes("forward,hidden") == ("hidden", "bypass")
+    with pytest.raises(LayerpickError, match=r"'chess' is unknown: use weights, hidden"):
+        chosen_probes("chess")
+
+
+def test_every_feature_has_one_name_and_is_described():
+    infos = [info for probe in PROBES.values() for info in probe.features]
+    assert len({info.name for info in infos}) == len(infos)
+    assert all(info.about and info.formula and info.source for info in infos)
+    assert {probe.needs for probe in PROBES.values()} <= set(CLASSES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_all_probes_run_on_every_family(probe_input, tiny, family, dtype):
+    model = tiny(family)
+    model.model.to(dtype)
+    for probe in PROBES.values():
+        done = []
+        shared = probe_input(model)
+        result = run_probe(probe(), shared, done.append)
+        assert result.failure is None, probe.name
+        assert set(result.features) == {info.name for info in probe.features}
+        for values in result.features.values():
+            assert values.shape == (3,) and np.isfinite(values).all()
+        assert sum(done) == probe().steps(shared)
+        assert result.cost.peak_bytes > 1e7
+
+
+def test_equal_seeds_give_equal_features(probe_input, tiny):
+    shared = probe_input(tiny("qwen3"))
+    for probe in PROBES.values():
+        first, second = (run_probe(probe(), shared).features for _ in range(2))
+        for name, values in first.items():
+            assert values.tolist() == second[name].tolist(), name
+
+
+class Broken(GradientProbe):
+    def measure(self, shared, on_done=lambda _: None):
+        raise ValueError("no such thing\nand more")
+
+
+class HalfBroken(GradientProbe):
+    def measure(self, shared, on_done=lambda _: None):
+        found = {"good": np.ones(3), "bad": np.array([1.0, np.nan, 2.0])}
+        return Measurement(found, 5, {"third": "no room", "fourth": "no room"})
+
+
+def test_a_failing_probe_says_why(probe_input, tiny):
+    shared = probe_input(tiny("qwen3"))
+    broken = run_probe(Broken(), shared)
+    assert broken.features == {} and broken.failure == "ValueError: no such thing"
+    half = run_probe(HalfBroken(), shared)
+    assert list(half.features) == ["good"]
+    assert half.failure == "third, fourth: no room; bad: not finite"
+
+
+def test_baselines_rank_as_their_names_say():
+    features = {
+        "gradient_norm": np.array([1.0, 3.0, 2.0]),
+        "relative_gradient_norm": np.array([3.0, 1.0, 2.0]),
+        "spectrum_snr": np.array([1.0, 2.0, 3.0]),
+        "power_law_alpha": np.array([4.0, 2.0, 3.0]),
+        "block_influence": np.array([0.1, 0.2, 0.4]),
+    }
+    picks = {
+        name: int(baseline.scores(3, features).argmax()) for name, baseline in BASELINES.items()
+    }
+    del picks["random"]
+    assert picks == {
+        "middle first": 1,
+        "earlier first": 0,
+        "later first": 2,
+        "gradient norm": 1,
+        "auto-RGN": 0,
+        "Spectrum SNR": 2,
+        "WeightWatcher α": 0,
+        "block influence": 2,
+    }
+    known = {info.name for probe in PROBES.values() for info in probe.features}
+    assert all(b.feature is None or b.feature in known for b in BASELINES.values())
+    random = BASELINES["random"]
+    assert random.scores(9, {}, 1).tolist() == random.scores(9, {}, 1).tolist()
+    assert random.scores(9, {}, 1).tolist() != random.scores(9, {}, 2).tolist()
+
+
+def test_the_budget_bounds_what_is_read(probe_input, tiny):
+    """Four times the prompts: the probes with a budget read no more."""
+    small, large = (probe_input(tiny("qwen3"), groups=n, silent=0) for n in (40, 160))
+    for name in ("hidden", "bypass", "curvature", "attribution"):
+        few = dataclasses.replace(small.budget, trajectories=80)
+        tokens = [
+            run_probe(PROBES[name](), dataclasses.replace(shared, budget=few)).cost.tokens
+            for shared in (small, large)
+        ]
+        assert tokens[1] < 1.5 * tokens[0], name

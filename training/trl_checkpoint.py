@@ -1,0 +1,132 @@
+"""Small checkpoints of a training run: what is trained, its optimizer, and the step.
+
+No file is pickled: tensors are safetensors, everything else is JSON. There are no random states to
+keep, because every step begins with seeds of its own, made of the run's seed and the step.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from layerpick.training.errors import LayerpickError
+from layerpick.training.files import replacing
+
+TRAINED_FILE = "trained.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+OPTIMIZER_VALUES_FILE = "optimizer.json"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's folder."""
+
+    folder: Path
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return int(self.folder.name.partition("-")[2])
+
+
+def latest_checkpoint(run: Path) -> Checkpoint | None:
+    """The newest whole checkpoint of a run; unfinished ones have other names."""
+    found = [Checkpoint(path) for path in run.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
+    return max(found, key=lambda checkpoint: checkpoint.step, default=None)
+
+
+def save_checkpoint(
+    run: Path,
+    trainer_state: Any,
+    trained: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    scheduler: Any,
+) -> Checkpoint:
+    """Write a checkpoint whole or not at all, then remove the older ones."""
+    from safetensors.torch import save_file
+    from transformers.trainer import TRAINER_STATE_NAME
+
+    older = [path for path in run.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
+    target = run / f"checkpoint-{trainer_state.global_step}"
+    tensors, values = _optimizer_state(optimizer)
+    values["scheduler"] = scheduler.state_dict()
+    with replacing(target) as folder:
+        folder.mkdir()
+        save_file(_contiguous(trained), folder / TRAINED_FILE)
+        save_file(_contiguous(tensors), folder / OPTIMIZER_FILE)
+        (folder / OPTIMIZER_VALUES_FILE).write_text(json.dumps(values, indent=1), "utf-8")
+        trainer_state.save_to_json(str(folder / TRAINER_STATE_NAME))
+    for path in older:
+        if path != target:
+            shutil.rmtree(path, ignore_errors=True)
+    return Checkpoint(target)
+
+
+def load_trained(checkpoint: Checkpoint, trained: Mapping[str, Tensor]) -> None:
+    """Copy a checkpoint's weights into the parameters of the same names.
+
+    Raises LayerpickError when they are not the same parameters.
+    """
+    from safetensors.torch import load_file
+
+    saved = load_file(checkpoint.folder / TRAINED_FILE)
+    if saved.keys() != trained.keys():
+        raise LayerpickError(
+            f"{checkpoint.folder} holds other parameters than the layers to train: use another "
+            f"--out."
+        )
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(saved[name])
+
+
+def load_optimizer(
+    checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, scheduler: Any
+) -> None:
+    """Bring an optimizer and its schedule to where the checkpoint was made."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(checkpoint.folder / OPTIMIZER_FILE)
+    values = json.loads((checkpoint.folder / OPTIMIZER_VALUES_FILE).read_text("utf-8"))
+    state: dict[int, dict[str, Any]] = {
+        int(index): dict(plain) for index, plain in values["plain"].items()
+    }
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        state[int(index)][key] = tensor
+    # The groups' settings are those of the same command; only the schedule moves the rates.
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for group, rate in zip(optimizer.param_groups, values["learning_rates"], strict=True):
+        group["lr"] = rate
+    scheduler.load_state_dict(values["scheduler"])
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by `parameter.key`, and all other values, which JSON can hold."""
+    state = optimizer.state_dict()["state"]
+    tensors = {
+        f"{index}.{key}": value
+        for index, values in state.items()
+        for key, value in values.items()
+        if isinstance(value, Tensor)
+    }
+    plain = {
+        index: {key: value for key, value in values.items() if not isinstance(value, Tensor)}
+        for index, values in state.items()
+    }
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return tensors, {"plain": plain, "learning_rates": rates}
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
