@@ -11,7 +11,7 @@ step by step ("eager"): fused attention cannot be differentiated twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,7 +115,7 @@ def layer_curvature(shared: ProbeInput, read: Contrast, layer: int) -> LayerCurv
     return LayerCurvature(squared**0.5, -(linear + ratio), fisher)
 
 
-def _gradient(value, inputs: list[Tensor], *, create_graph: bool = False) -> list[Tensor]:  # type: ignore[no-untyped-def]
+def _gradient(value, inputs: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:  # type: ignore[no-untyped-def]
     return list(
         torch.autograd.grad(
             value, inputs, create_graph=create_graph, allow_unused=True, materialize_grads=True

@@ -98,9 +98,9 @@ def weight_features(
     depth = np.linspace(0, 1, count) if count > 1 else np.zeros(1)
     features = {"relative_depth": depth, "parameter_norm": norms}
     left_out = {}
-    for name, values in zip(SPECTRAL, spectra.T, strict=True):
-        if np.isfinite(values).all():
-            features[name] = values
+    for name, scores_of_layers in zip(SPECTRAL, spectra.T, strict=True):
+        if np.isfinite(scores_of_layers).all():
+            features[name] = scores_of_layers
         else:
             left_out[name] = "a layer has a matrix whose spectrum is too short or too flat"
     return Measurement(features, tokens=0, left_out=left_out)

@@ -41,14 +41,18 @@ class Decoder:
         first = self._mask.shape[1] == 0
         if not first:
             self._align(lengths)
-        tokens = torch.full((len(chunks), width), self._pad, dtype=torch.long)
-        mask = torch.zeros(len(chunks), width, dtype=torch.long)
+        tokens = np.full((len(chunks), width), self._pad)
+        mask = np.zeros((len(chunks), width), dtype=np.int64)
         for row, chunk in enumerate(chunks):
             span = slice(width - len(chunk), width) if first else slice(0, len(chunk))
-            tokens[row, span] = torch.as_tensor(chunk, dtype=torch.long)
+            tokens[row, span] = chunk
             mask[row, span] = 1
         last = torch.full_like(lengths, width - 1) if first else (lengths - 1).clamp(min=0)
-        return self._forward(tokens.to(self._device), mask.to(self._device), last.to(self._device))
+        return self._forward(
+            torch.from_numpy(tokens).to(self._device),
+            torch.from_numpy(mask).to(self._device),
+            last.to(self._device),
+        )
 
     def keep(self, rows: Sequence[int]) -> None:
         """Hold these rows from now on, in this order; a row may be named several times."""

@@ -249,7 +249,7 @@ class LayerTrainer(GRPOTrainer):
                 with self.compute_loss_context_manager():
                     loss = self.compute_loss(model, part)
                 if not torch.isfinite(loss):
-                    raise self._not_finite("loss", float(loss))
+                    raise self._not_finite("loss", loss.item())
                 self.accelerator.backward(loss)
                 total += loss.detach()
         finally:

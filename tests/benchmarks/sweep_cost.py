@@ -5,9 +5,8 @@
 
 MODEL is the built-in math model unless given. All three train with the same prompts, group size,
 steps, learning rate and longest completion, and start from a loaded model; one warm-up step is
-not counted. Times of layers that were not run (--trl-layers 3) are extrapolated. On a GPU the
-script also prints the achieved FLOP/s against the device's matrix-product rate; where there is no
-GPU it says so.
+not counted. Times of layers that were not run (--trl-layers 3) are extrapolated. Where there is
+no GPU the script says so.
 """
 
 from __future__ import annotations
@@ -101,6 +100,7 @@ def ours(
 def trl(prepared: Prepared, layer: int, options: argparse.Namespace) -> Cost:
     """TRL's GRPOTrainer with one layer trainable."""
     from datasets import Dataset
+    from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
     model, task, sampling = prepared.model, prepared.task, prepared.sampling
@@ -146,6 +146,7 @@ def trl(prepared: Prepared, layer: int, options: argparse.Namespace) -> Cost:
                 train_dataset=Dataset.from_dict({"prompt": texts}),
                 processing_class=model.tokenizer,
             )
+            trainer.remove_callback(PrinterCallback)
             start = time.perf_counter()
             trainer.train()
             run.seconds = time.perf_counter() - start  # type: ignore[attr-defined]
@@ -155,8 +156,29 @@ def trl(prepared: Prepared, layer: int, options: argparse.Namespace) -> Cost:
     return Cost(run.seconds / options.steps, cost.memory)  # type: ignore[attr-defined]
 
 
-def product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large matrix product."""
+def flops(prepared: Prepared, options: argparse.Namespace) -> float:
+    """Floating-point operations of one multiplexed step, counted by PyTorch."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    settings = TrainingSettings(LearningSettings(RATE), 1, options.prompts, options.group_size)
+    layers = range(len(prepared.model.layers))
+    policies = SingleLayerPolicies(prepared.model, layers)
+    with FlopCounterMode(display=False) as counter:
+        train(
+            policies,
+            prepared.model,
+            prepared.task,
+            make_algorithm("grpo"),
+            prepared.sampling,
+            settings,
+            seed=0,
+        )
+    return float(counter.get_total_flops())
+
+
+def product_rate(prepared: Prepared) -> float:
+    """FLOP/s of a large matrix product in the model's number format."""
+    device, dtype = prepared.model.device, prepared.model.dtype
     size = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     for _ in range(3):
@@ -220,6 +242,10 @@ def main() -> None:
     }
     shares = ", ".join(f"{name} {part / together.seconds:.0%}" for name, part in parts.items())
     print(f"share of the multiplexed step: {shares}")
+    rate, best = flops(prepared, options) / together.seconds, product_rate(prepared)
+    print(
+        f"{rate / 1e9:.0f} GFLOP/s of the {best / 1e9:.0f} of a matrix product: {rate / best:.0%}"
+    )
     if device.type == "cuda":
         most = max(cost.memory for cost in yardstick)
         print(f"peak memory: {together.memory / 1e9:.2f} GB, {together.memory / most:.2f} × TRL's")

@@ -11,6 +11,7 @@ from layerpick.probes.base import Budget, ProbeInput
 from layerpick.probes.gradient import GradientProbe
 from layerpick.probes.gradient_statistics import FISHER_DAMPING
 from layerpick.probes.measuring import run_probe
+from layerpick.probes.residual import groups_with_signal
 from layerpick.probes.sketch import KINDS, parameter_kind
 from layerpick.probes.token_losses import FIRST_TOKENS, TOKEN_CLASSES, mean_rewards
 from layerpick.training.algorithms.table import ALGORITHMS
@@ -140,7 +141,8 @@ def test_parts_equal_gradients_of_their_own(probe_input, tiny, family):
     """Module kinds, classes of tokens, agreement between prompts and between halves."""
     model = tiny(family)
     model.model.double()
-    shared = probe_input(model, budget=Budget(token_class_groups=3), longest=18)
+    shared = probe_input(model, budget=Budget(token_class_groups=3), size=6, longest=18)
+    assert groups_with_signal(shared) == [0, 1, 2, 3]
     features = GradientProbe().measure(shared).features
     by_class = [class_gradients(shared, group) for group in range(3)]
     difficulty = sorted(range(4), key=lambda g: (-mean_rewards(shared)[g], g))

@@ -1,6 +1,7 @@
 """Forward probes against plain passes of single trajectories, in float64."""
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def obvious(shared) -> dict[str, np.ndarray]:
     for trajectory in shared.rollouts.trajectories:
         places = np.flatnonzero(trajectory.model_mask)
         hidden = [stream[places] for stream in streams(model, trajectory)]
-        pairs = list(zip(hidden[:-1], hidden[1:], strict=True))
+        pairs = list(pairwise(hidden))
         norms = [np.linalg.norm(stream, axis=1) for stream in hidden]
         rows["block_influence"].append(
             [
@@ -69,9 +70,7 @@ def obvious(shared) -> dict[str, np.ndarray]:
                 for (a, b), p, q in zip(pairs, norms[:-1], norms[1:], strict=True)
             ]
         )
-        rows["norm_growth"].append(
-            [np.log(q / p).mean() for p, q in zip(norms[:-1], norms[1:], strict=True)]
-        )
+        rows["norm_growth"].append([np.log(q / p).mean() for p, q in pairwise(norms)])
         attention = alone(model, trajectory, output_attentions=True).attentions
         rows["attention_entropy"].append(
             [
@@ -164,18 +163,15 @@ def test_skipping_a_layer_equals_a_model_without_it(probe_input, tiny, family):
     shared = probe_input(precise(model))
     found = BypassProbe().measure(shared)
 
+    def unchanged(_, args, kwargs, output):
+        given = args[0] if args else kwargs["hidden_states"]
+        return given if isinstance(output, torch.Tensor) else (given, *output[1:])
+
     def log_likelihood(trajectory, without=None) -> float:
         handles = []
         if without is not None:
-            keep = (
-                lambda _, a, k, out: (  # noqa: E731
-                    (a[0] if a else k["hidden_states"])
-                    if isinstance(out, torch.Tensor)
-                    else (a[0] if a else k["hidden_states"], *out[1:])
-                )
-            )
             layer = model.layers[without]
-            handles.append(layer.register_forward_hook(keep, with_kwargs=True))
+            handles.append(layer.register_forward_hook(unchanged, with_kwargs=True))
         logits = alone(model, trajectory).logits[0].double() / 0.8
         for handle in handles:
             handle.remove()

@@ -27,6 +27,8 @@ class Architecture:
     """Key-value heads, in families that share them; as many as `heads` unless given."""
     max_length: int = 256
     """Longest text, in tokens."""
+    initializer_range: float = 0.02
+    """Standard deviation of the initial weights; narrow models learn sooner from larger ones."""
 
     def config(self, vocabulary: int, pad: int, eos: int) -> PretrainedConfig:
         """The configuration for a vocabulary of this size, without any dropout.
@@ -35,7 +37,8 @@ class Architecture:
         """
         if self.family not in FAMILIES:
             raise LayerpickError(
-                f"'{self.family}' is not a family that can be built; choose from {sorted(FAMILIES)}."
+                f"'{self.family}' is not a family that can be built; "
+                f"choose from {sorted(FAMILIES)}."
             )
         model_type, options = FAMILIES[self.family]
         return AutoConfig.for_model(
@@ -45,7 +48,10 @@ class Architecture:
             num_hidden_layers=self.layers,
             num_attention_heads=self.heads,
             max_position_embeddings=self.max_length,
+            # The usual 0.02 is meant for large widths; small models learn sooner from 1/√width.
+            initializer_range=self.width**-0.5,
             tie_word_embeddings=True,
+            initializer_range=self.initializer_range,
             pad_token_id=pad,
             bos_token_id=None,
             eos_token_id=eos,

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ from layerpick.training.pretraining.architecture import Architecture
 from layerpick.training.pretraining.tokenizer import byte_tokenizer
 
 Document = tuple[str, ...]
-"""Texts read and written in turn, as (prompt, completion) or (prompt, action, answer, action...)."""
+"""Texts read and written in turn: (prompt, completion), or (prompt, action, answer, action…)."""
 Corpus = Callable[[random.Random], Iterator[Document]]
 """Endless documents, the same for the same generator state."""
 
@@ -56,15 +57,18 @@ class Pretrained:
     losses: tuple[float, ...]
     """Mean cross-entropy per learned token (nats) of each step's batch."""
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, others: Mapping[str, str] = MappingProxyType({})) -> None:
         """Write the model and its tokenizer where `from_pretrained` finds them.
 
-        Files of the same names are replaced, one by one; other files in the folder stay.
+        `others` are further files, name → text. Files of the same names are replaced, one by one;
+        whatever else is in the folder stays.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
+            for name, text in others.items():
+                (Path(temporary) / name).write_text(text, encoding="utf-8")
             for file in Path(temporary).iterdir():
                 file.replace(folder / file.name)
 
@@ -73,7 +77,7 @@ def pretrain(
     architecture: Architecture,
     corpus: Corpus,
     settings: PretrainSettings,
-    report: Callable[[int, float], None] = lambda step, loss: None,
+    report: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Pretrained:
     """Train a new model; `report` gets the number and the loss of each step.
 
@@ -116,7 +120,8 @@ def encode(
     """
     rows = []
     for document in documents:
-        tokens, labels = [], []
+        tokens: list[int] = []
+        labels: list[int] = []
         for position, text in enumerate(document):
             piece = tokenizer.encode(text, add_special_tokens=False)
             tokens += piece

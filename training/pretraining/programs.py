@@ -27,18 +27,16 @@ class Step:
     apply: Callable[[int], int]
 
 
-def _with_number(word: str, symbol: str, function: Callable[[int, int], int]) -> list[Step]:
-    return [
-        Step(f"{word} {n}", f"{{}} {symbol} {n}", lambda value, n=n: function(value, n))
-        for n in range(1, 10)
-    ]
+def _step(words: str, symbol: str, number: int, function: Callable[[int, int], int]) -> Step:
+    return Step(words, f"{{}} {symbol} {number}", lambda value: function(value, number))
 
 
 STEPS = (
-    *_with_number("add", "+", operator.add),
-    *_with_number("take", "-", operator.sub),
-    *(Step(word, f"{{}} * {n}", lambda value, n=n: value * n) for word, n in (("double", 2), ("triple", 3))),
-    Step("square", "{} ** 2", lambda value: value**2),
+    *(_step(f"add {number}", "+", number, operator.add) for number in range(1, 10)),
+    *(_step(f"take {number}", "-", number, operator.sub) for number in range(1, 10)),
+    _step("double", "*", 2, operator.mul),
+    _step("triple", "*", 3, operator.mul),
+    _step("square", "**", 2, operator.pow),
     Step("negate", "-{}", operator.neg),
 )
 

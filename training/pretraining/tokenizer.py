@@ -1,4 +1,4 @@
-"""The one tokenizer of all built-in models: every byte is a token, so ASCII text is one per character.
+"""The one tokenizer of all built-in models: every byte is a token.
 
 Nothing is merged, split or normalised, so any string decodes to itself: spaces and line ends too.
 """

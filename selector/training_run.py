@@ -1,0 +1,179 @@
+"""From a model, a task and a layer to a trained and scored run in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from layerpick.selector import summaries
+from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice
+from layerpick.selector.progress import Reporter
+from layerpick.selector.suggesting import suggest
+from layerpick.selector.suggestion import Suggestion, read_suggestion
+from layerpick.selector.training_options import TrainingChoice
+from layerpick.training.algorithms.table import make_algorithm
+from layerpick.training.defaults import read_defaults
+from layerpick.training.errors import LayerpickError
+from layerpick.training.multiplexed_trainer import step_seed
+from layerpick.training.passes import (
+    SCORING_STEP,
+    Bench,
+    SweepSettings,
+    device_name,
+    model_label,
+)
+from layerpick.training.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
+from layerpick.training.run_folder import PolicyScore, RunFolder, RunResult
+from layerpick.training.scoring import held_out, score_model
+from layerpick.training.sweep import default_rates
+from layerpick.training.tasks.base import TaskSettings
+from layerpick.training.trl_options import parse_trl_options
+from layerpick.training.trl_training import TrlSettings, train
+
+SUGGESTION_FILE = "suggestion.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run and where it lies."""
+
+    folder: RunFolder
+    result: RunResult
+    layers: tuple[int, ...] | None
+
+
+def make_bench(prepared: Prepared, choice: TrainingChoice, rollouts: RolloutChoice) -> Bench:
+    """Everything that base, single-layer and full runs share."""
+    model, task = prepared.model, prepared.task
+    return Bench(
+        model=model,
+        task=task,
+        algorithm=make_algorithm(choice.algorithm or task.default_algorithm),
+        sampling=prepared.sampling,
+        settings=SweepSettings(
+            steps=choice.steps,
+            prompts=rollouts.prompts,
+            group_size=rollouts.group_size,
+            epsilon=choice.clip,
+            beta=choice.kl,
+            max_grad_norm=choice.max_grad_norm,
+        ),
+        heldout=held_out(task, choice.heldout_prompts, choice.heldout_samples),
+        learning_rates=(choice.learning_rate or default_rate(prepared),),
+    )
+
+
+def default_rate(prepared: Prepared) -> float:
+    """The rate that the model's folder names, or the middle one of those for its size."""
+    own = read_defaults(prepared.model.folder, prepared.task.name).learning_rate
+    rates = default_rates(prepared.model)
+    return own or rates[(len(rates) - 1) // 2]
+
+
+def run_training(
+    bench: Bench,
+    layers: tuple[int, ...] | None,
+    choice: TrainingChoice,
+    out: Path,
+    reporter: Reporter,
+) -> Trained:
+    """Score, train, score again; goes on where a run of these settings was killed.
+
+    Trains the bench's model in place. Raises LayerpickError for whatever the user can mend.
+    """
+    settings = TrlSettings(
+        layers=layers,
+        learning_rate=bench.learning_rates[0],
+        seed=choice.seed,
+        micro_batch=choice.micro_batch,
+        gradient_checkpointing=choice.gradient_checkpointing,
+        checkpoint_every=choice.checkpoint_every,
+        vllm=choice.vllm,
+        report_to=tuple(choice.report_to),
+        trl=parse_trl_options(choice.trl),
+    )
+    folder = RunFolder(out)
+    folder.open(settings.describe(bench))
+    done = folder.result()
+    if done is not None:
+        reporter.note(f"{out} is finished; nothing is trained again.")
+        return Trained(folder, done, layers)
+    base = _score(bench, BASE_STREAM, choice.seed)
+    progress = reporter.stage(f"training {named(layers)}", bench.settings.steps)
+    cost = train(bench, settings, folder, on_step=progress, note=reporter.note)
+    stream = FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0]
+    result = RunResult(
+        cost=cost,
+        base=base,
+        trained=_score(bench, stream, choice.seed),
+        full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
+        device=device_name(bench.model.device),
+        versions=summaries.versions(),
+    )
+    folder.finish(result)
+    return Trained(folder, result, layers)
+
+
+def find_suggestion(
+    given: Path | None,
+    out: Path,
+    model: ModelChoice,
+    task: str,
+    settings: TaskSettings,
+    choice: TrainingChoice,
+    rollouts: RolloutChoice,
+    reporter: Reporter,
+) -> Suggestion:
+    """The suggestion in a file, or that of an earlier start in `out`, or a new one, kept there."""
+    if given is not None:
+        return read_suggestion(given)
+    kept = out / SUGGESTION_FILE
+    if kept.is_file():
+        return read_suggestion(kept)
+    suggestion = suggest(
+        model,
+        task,
+        settings=settings,
+        algorithm=choice.algorithm,
+        rollouts=rollouts,
+        seed=choice.seed,
+        reporter=reporter,
+    )
+    suggestion.save(kept)
+    return suggestion
+
+
+def check_suggestion(suggestion: Suggestion, bench: Bench) -> None:
+    """Raise LayerpickError when a suggestion is about something else than this bench."""
+    wanted = {
+        "weights": (suggestion.model.weights_hash, bench.model.identity.weights_hash),
+        "task": (suggestion.task.name, bench.task.name),
+        "data": (suggestion.task.data_hash, bench.task.fingerprint()),
+        "algorithm": (suggestion.task.algorithm, bench.algorithm.name),
+    }
+    for what, (suggested, trained) in wanted.items():
+        if suggested != trained:
+            raise LayerpickError(
+                f"The suggestion is about other {what} ({suggested:.40}, not {trained:.40}): make "
+                f"one for what is trained, or leave --suggestion out."
+            )
+
+
+def default_out(bench: Bench, what: str, seed: int) -> Path:
+    """Where a run goes unless told otherwise; the same command finds it again."""
+    label = model_label(bench.model.identity).replace("/", "--")
+    return Path("runs") / label / f"{bench.task.name}-{bench.algorithm.name}" / f"{what}-seed{seed}"
+
+
+def named(layers: Sequence[int] | None) -> str:
+    """What is trained, in a word or two."""
+    if layers is None:
+        return "all parameters"
+    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
+
+
+def _score(bench: Bench, stream: int, seed: int) -> PolicyScore:
+    noise = step_seed(seed, SCORING_STEP)
+    score = score_model(bench.model, bench.task, bench.sampling, bench.heldout, noise, stream)
+    return PolicyScore.of(score)
