@@ -72,6 +72,18 @@ class Reading:
             f"shares of it are not defined. Train longer, or score on more held-out prompts."
         )
 
+    def contribution(self, layer: int) -> Score:
+        """C(k) with its standard error; meaningless where `refusal` says so.
+
+        The error is that of the linearised ratio, prompt by prompt: with G the gain,
+        z = ((S_k − S_base) − C (S_full − S_base)) / G. What prompts have in common cancels.
+        """
+        single, full, base = _aligned(self.layers[layer], self.full, self.base)
+        gain = float((full - base).mean())
+        value = float((single - base).mean()) / gain if gain else float("nan")
+        scatter = difference((single - base) - value * (full - base))
+        return Score(value, (scatter.error or 0.0) / abs(gain) if gain else float("nan"))
+
     @property
     def sweep(self) -> Sweep:
         """The scores as a plain value, for predictors and plots."""
@@ -105,7 +117,10 @@ class Reading:
 
     @property
     def noise_ceiling(self) -> float | None:
-        """Mean rank correlation of the layers' scores between two seeds; None with one seed."""
+        """Mean rank correlation of the layers' scores between two seeds.
+
+        None with one seed, fewer than three layers, or scores that do not differ.
+        """
         from scipy.stats import spearmanr
 
         by_seed: dict[int, dict[int, float]] = defaultdict(dict)
@@ -115,11 +130,10 @@ class Reading:
         correlations = []
         for first, second in combinations(by_seed.values(), 2):
             shared = sorted(set(first) & set(second))
-            if len(shared) > 2:
-                pair = [[scores[layer] for layer in shared] for scores in (first, second)]
+            pair = [[scores[layer] for layer in shared] for scores in (first, second)]
+            if len(shared) > 2 and all(np.ptp(scores) > 0 for scores in pair):
                 correlations.append(float(spearmanr(*pair).statistic))
-        finite = [value for value in correlations if np.isfinite(value)]
-        return float(np.mean(finite)) if finite else None
+        return float(np.mean(correlations)) if correlations else None
 
 
 def read_sweep(records: Sequence[RunRecord]) -> Reading:
@@ -195,11 +209,16 @@ def difference(scores: np.ndarray) -> Score:
 
 def paired_difference(first: Measured, second: Measured) -> Score:
     """First − second by prompt, over the seeds that both have (else over each one's mean)."""
-    shared = [seed for seed in first.seeds if seed in second.seeds]
+    one, other = _aligned(first, second)
+    return difference(one - other)
+
+
+def _aligned(*policies: Measured) -> list[np.ndarray]:
+    """Scores (seeds, prompts) of the seeds that all have, or each one's mean over its own."""
+    shared = [seed for seed in policies[0].seeds if all(seed in p.seeds for p in policies)]
     if not shared:
-        return difference(first.scores.mean(axis=0, keepdims=True) - second.scores.mean(axis=0))
-    rows = [[measured.seeds.index(seed) for seed in shared] for measured in (first, second)]
-    return difference(first.scores[rows[0]] - second.scores[rows[1]])
+        return [policy.scores.mean(axis=0, keepdims=True) for policy in policies]
+    return [policy.scores[[policy.seeds.index(seed) for seed in shared]] for policy in policies]
 
 
 def _apart(best: Measured, other: Measured) -> bool:

@@ -24,8 +24,8 @@ class Budget:
 
     trajectories: int = 256
     """Read by the forward probes; groups that carry signal come first."""
-    lens_positions: int = 256
-    """Positions at which the logit lens is read."""
+    lens_positions: int = 64
+    """Written tokens, over all rollouts, at which the logit lens is read."""
     bypass_pairs: int = 16
     """Prompts whose best and worst completions are read with each layer skipped."""
     token_class_groups: int = 4
@@ -35,6 +35,8 @@ class Budget:
     attribution_trajectories: int = 4
     """Read `integration_steps` times per layer by the two integrated attributions."""
     integration_steps: int = 4
+    training_trajectories: int = 1024
+    """Learned from, and judged on, by the probes that train off-policy."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class ProbeInput:
     rollouts: Rollouts
     algorithm: Algorithm
     seed: int
+    learning_rate: float = 1e-4
+    """Of the probes that train: the rate that real training would use."""
     budget: Budget = field(default_factory=Budget)
 
     @property

@@ -81,7 +81,7 @@ class HiddenProbe(Probe):
     ) -> Measurement:
         """One forward pass over the budgeted groups; see the class's features."""
         groups = read_groups(shared)
-        meter = _Meter(shared, sum(len(shared.rollouts.groups[group]) for group in groups))
+        meter = _Meter(shared, passes=len(groups))
         with torch.no_grad(), attention_as(shared.model.model, "eager"):
             for group in groups:
                 meter.read(group)
@@ -100,14 +100,14 @@ def read_groups(shared: ProbeInput) -> list[int]:
 class _Meter:
     """Sums over what has been read, layer by layer."""
 
-    def __init__(self, shared: ProbeInput, trajectories: int):
+    def __init__(self, shared: ProbeInput, passes: int):
         self._shared = shared
         self._influence: list[list[Tensor]] = [[] for _ in shared.model.layers]
         self._growth: list[list[Tensor]] = [[] for _ in shared.model.layers]
         self._pooled: list[list[Tensor]] = [[] for _ in shared.model.layers]
         self._attention = AttentionEntropy(shared.model.layers)
-        per_trajectory = -(-shared.budget.lens_positions // trajectories)
-        self._lens = LogitLens(shared.model, per_trajectory, shared.seed)
+        per_pass = -(-shared.budget.lens_positions // passes)
+        self._lens = LogitLens(shared.model, per_pass, shared.seed)
         self._tokens = 0
 
     def read(self, group: int) -> None:

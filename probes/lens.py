@@ -22,9 +22,9 @@ from layerpick.training.loading import LoadedModel
 class LogitLens:
     """Mean entropy of the lens before and after each layer, at random written tokens."""
 
-    def __init__(self, model: LoadedModel, per_trajectory: int, seed: int):
+    def __init__(self, model: LoadedModel, per_pass: int, seed: int):
         self._norm = final_norm(model)
-        self._per_trajectory = per_trajectory
+        self._per_pass = per_pass
         self._generator = torch.Generator().manual_seed(seed)
         self._streams: list[Tensor] = []
         self._places: tuple[Tensor, Tensor]
@@ -65,13 +65,10 @@ class LogitLens:
         return {"lens_entropy": means[1:], "lens_entropy_drop": means[:-1] - means[1:]}
 
     def _choose(self, written: Tensor) -> tuple[Tensor, Tensor]:
-        rows, columns = [], []
-        for row, mask in enumerate(written.cpu()):
-            places = mask.nonzero().flatten()
-            order = torch.randperm(len(places), generator=self._generator)
-            columns.append(places[order[: self._per_trajectory]])
-            rows.append(torch.full_like(columns[-1], row))
-        return torch.cat(rows).to(written.device), torch.cat(columns).to(written.device)
+        places = written.cpu().nonzero()
+        order = torch.randperm(len(places), generator=self._generator)
+        rows, columns = places[order[: self._per_pass]].to(written.device).T
+        return rows, columns
 
     def _replace(self, _: nn.Module, args: tuple) -> tuple:
         # Some families view the result by the batch's length, so that has to stay.

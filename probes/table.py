@@ -8,6 +8,8 @@ from layerpick.probes.bypass import BypassProbe
 from layerpick.probes.curvature import CurvatureProbe
 from layerpick.probes.gradient import GradientProbe
 from layerpick.probes.hidden import HiddenProbe
+from layerpick.probes.off_policy import OffPolicyProbe
+from layerpick.probes.one_step import OneStepProbe
 from layerpick.probes.weights import WeightsProbe
 from layerpick.training.errors import LayerpickError
 
@@ -20,6 +22,8 @@ PROBES: dict[str, type[Probe]] = {
         GradientProbe,
         CurvatureProbe,
         AttributionProbe,
+        OneStepProbe,
+        OffPolicyProbe,
     )
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from layerpick.calibration.records import Score
 from layerpick.selector import verifying
+from layerpick.selector.measurements import find_reading
 from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
 from layerpick.selector.progress import Reporter
 from layerpick.selector.suggestion import Suggestion
@@ -108,7 +109,7 @@ def _verify(
         return verifying.verify_pair(picked.folder, suggestion, Score(score.mean, score.error))
     about = (suggestion.model.weights_hash, suggestion.task.name, suggestion.task.algorithm)
     try:
-        reading = verifying.find_reading(sweeps, *about)
+        reading = find_reading(sweeps, *about)
     except LayerpickError as error:
         note(f"The sweep is not used: {error}")
         reading = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from layerpick.selector.training_run import Trained, named
+from layerpick.selector.training_run import Trained
+from layerpick.selector.verifying import in_words
 from layerpick.training.run_folder import PolicyScore
 
 
@@ -12,16 +13,16 @@ def sentences(trained: Trained) -> list[str]:
     share = cost.trainable_parameters / result.full_parameters
     steps = max(cost.steps, 1)
     gain = result.trained.mean - result.base.mean
+    error = gain_error(result.base, result.trained)
     return [
-        f"[bold]Trained {named(trained.layers)}[/bold]: {cost.trainable_parameters:,} of "
+        f"[bold]Trained {in_words(trained.layers)}[/bold]: {cost.trainable_parameters:,} of "
         f"{result.full_parameters:,} parameters ({share:.1%}), optimizer state "
         f"{cost.optimizer_bytes / 1e6:.3g} MB.",
         f"{cost.steps} steps of {(cost.sampling_seconds + cost.update_seconds) / steps:.2f} s: "
         f"{cost.sampling_seconds / steps:.2f} s sampling, {cost.update_seconds / steps:.2f} s "
         f"update.",
         f"Score on {len(result.base.by_prompt)} held-out prompts: {score(result.base)} before, "
-        f"{score(result.trained)} after ({gain:+.3f} ± {gain_error(result.base, result.trained):.3f}"
-        f").",
+        f"{score(result.trained)} after ({gain:+.3f} ± {error:.3f}).",
     ]
 
 

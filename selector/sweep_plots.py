@@ -39,8 +39,9 @@ def draw_profile(axis: Any, reading: Reading) -> None:
     layers = list(reading.layers)
     sweep = reading.sweep
     if reading.refusal is None:
-        values = [sweep.contribution(layer) for layer in layers]
-        errors = [sweep.contribution_error(layer) or 0.0 for layer in layers]
+        measured = [reading.contribution(layer) for layer in layers]
+        values = [contribution.mean for contribution in measured]
+        errors = [contribution.error or 0.0 for contribution in measured]
         axis.axhline(0.0, color=GREY, lw=0.8)
         axis.axhline(1.0, color=GREY, lw=0.8, ls=":", label="full-parameter RL")
         axis.set_ylabel("contribution")

@@ -52,7 +52,7 @@ def sentences(reading: Reading) -> list[str]:
         lines.append(f"{best}; no other layer is within two standard errors of it.")
     ceiling = reading.noise_ceiling
     lines.append(
-        "Noise ceiling: unknown, it needs two seeds."
+        "Noise ceiling: unknown; it needs two seeds, three layers and scores that differ."
         if ceiling is None
         else f"Noise ceiling: a repetition ranks the layers with rank correlation {ceiling:.2f}."
     )
@@ -104,18 +104,18 @@ def _rows(reading: Reading) -> list[dict[str, Any]]:
         ("full", None, reading.full),
         *(("layer", layer, measured) for layer, measured in reading.layers.items()),
     ]
-    sweep, refused = reading.sweep, reading.refusal is not None
     rows = []
     for run, layer, measured in named:
-        known = layer is not None and not refused
+        known = layer is not None and reading.refusal is None
+        contribution = reading.contribution(layer or 0) if known else None
         rows.append(
             {
                 "run": run,
                 "layer": layer,
                 "score": measured.score.mean,
                 "score_error": measured.score.error,
-                "contribution": sweep.contribution(layer) if known else None,  # type: ignore[arg-type]
-                "contribution_error": sweep.contribution_error(layer) if known else None,  # type: ignore[arg-type]
+                "contribution": contribution.mean if contribution else None,
+                "contribution_error": contribution.error if contribution else None,
                 "seeds": len(measured.seeds),
                 "curve": measured.curve,
                 "failures": measured.failures,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from layerpick.selector.progress import Reporter
 from layerpick.selector.suggesting import suggest
 from layerpick.selector.suggestion import Suggestion, read_suggestion
 from layerpick.selector.training_options import TrainingChoice
+from layerpick.selector.verifying import in_words
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.defaults import read_defaults
 from layerpick.training.errors import LayerpickError
@@ -100,7 +100,7 @@ def run_training(
         reporter.note(f"{out} is finished; nothing is trained again.")
         return Trained(folder, done, layers)
     base = _score(bench, BASE_STREAM, choice.seed)
-    progress = reporter.stage(f"training {named(layers)}", bench.settings.steps)
+    progress = reporter.stage(f"training {in_words(layers)}", bench.settings.steps)
     cost = train(bench, settings, folder, on_step=progress, note=reporter.note)
     stream = FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0]
     result = RunResult(
@@ -164,13 +164,6 @@ def default_out(bench: Bench, what: str, seed: int) -> Path:
     """Where a run goes unless told otherwise; the same command finds it again."""
     label = model_label(bench.model.identity).replace("/", "--")
     return Path("runs") / label / f"{bench.task.name}-{bench.algorithm.name}" / f"{what}-seed{seed}"
-
-
-def named(layers: Sequence[int] | None) -> str:
-    """What is trained, in a word or two."""
-    if layers is None:
-        return "all parameters"
-    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
 
 
 def _score(bench: Bench, stream: int, seed: int) -> PolicyScore:

@@ -87,6 +87,7 @@ def write(found: Verification, place: Path) -> None:
 
 def _verified(what: Path, sweep: Path | None, full: str | None) -> Verification:
     from layerpick.selector import verifying
+    from layerpick.selector.measurements import find_reading, full_score
     from layerpick.selector.suggestion import read_suggestion
     from layerpick.selector.training_run import SUGGESTION_FILE
     from layerpick.training.run_folder import RunFolder
@@ -98,7 +99,7 @@ def _verified(what: Path, sweep: Path | None, full: str | None) -> Verification:
         if sweep is None:
             raise LayerpickError("A suggestion is verified by a sweep: give its folder, --sweep.")
         about = (suggestion.model.weights_hash, suggestion.task.name, suggestion.task.algorithm)
-        reading = verifying.find_reading(sweep, *about)
+        reading = find_reading(sweep, *about)
         if reading is None:
             raise LayerpickError(f"{sweep} holds no sweep of {suggestion.model.id}, as suggested.")
         return verifying.verify_suggestion(suggestion, reading)
@@ -106,11 +107,9 @@ def _verified(what: Path, sweep: Path | None, full: str | None) -> Verification:
     kept = what / SUGGESTION_FILE
     advice = read_suggestion(kept) if kept.is_file() else None
     if sweep is None:
-        return verifying.verify_pair(run, advice, verifying.full_score(full) if full else None)
+        return verifying.verify_pair(run, advice, full_score(full) if full else None)
     settings = run.description().settings
-    reading = verifying.find_reading(
-        sweep, settings.weights_hash, settings.task, settings.algorithm
-    )
+    reading = find_reading(sweep, settings.weights_hash, settings.task, settings.algorithm)
     if reading is None:
         raise LayerpickError(f"{sweep} holds no sweep of {settings.model}, as trained.")
     return verifying.verify_run(run, advice, reading)

@@ -7,14 +7,12 @@ none, from the scores of a run and of full-parameter training.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from layerpick.calibration.reading import SIGNIFICANT, Reading, read_sweep
+from layerpick.calibration.reading import SIGNIFICANT, Reading
 from layerpick.calibration.records import Score, Sweep
-from layerpick.calibration.store import read_folder, sweep_folders
 from layerpick.selector.suggestion import Suggestion
 from layerpick.training.errors import LayerpickError
 from layerpick.training.run_folder import RunDescription, RunFolder, RunResult
@@ -104,7 +102,7 @@ def verify_run(run: RunFolder, suggestion: Suggestion | None, reading: Reading) 
 
     Raises LayerpickError when the sweep is about something else or the run is not finished.
     """
-    description, result = _finished(run)
+    description, result = finished(run)
     wanted = description.settings
     _same(reading.settings, wanted.weights_hash, wanted.task, wanted.algorithm)
     score = Score(result.trained.mean, result.trained.error)
@@ -122,7 +120,7 @@ def verify_pair(run: RunFolder, suggestion: Suggestion | None, full: Score | Non
 
     Raises LayerpickError when the run is not finished.
     """
-    description, result = _finished(run)
+    description, result = finished(run)
     pick = _one_layer(description)
     base = Score(result.base.mean, result.base.error)
     score = Score(result.trained.mean, result.trained.error)
@@ -145,7 +143,7 @@ def verify_pair(run: RunFolder, suggestion: Suggestion | None, full: Score | Non
         algorithm=description.settings.algorithm,
         measured_by="one run" if full is None else "one run and the full-parameter score",
         pick=verdict,
-        picked=_words(description.layers),
+        picked=in_words(description.layers),
         base=_record(base),
         trained=_record(score),
         full=_record(full) if full else None,
@@ -161,45 +159,6 @@ def verify_pair(run: RunFolder, suggestion: Suggestion | None, full: Score | Non
         differences=(),
         refusal=refusal,
     )
-
-
-def find_reading(root: Path, weights_hash: str, task: str, algorithm: str) -> Reading | None:
-    """The finished sweep below a folder that is about these weights, task and algorithm."""
-    if not root.is_dir():
-        return None
-    for folder in sweep_folders(root):
-        records = read_folder(folder)
-        settings = records[0].settings
-        if (settings.weights_hash, settings.task, settings.algorithm) == (
-            weights_hash,
-            task,
-            algorithm,
-        ):
-            return read_sweep(records)
-    return None
-
-
-def full_score(given: str) -> Score:
-    """`--full`: the folder of a full-parameter run, or a score as 0.83 or 0.83,0.02.
-
-    Raises LayerpickError for anything else.
-    """
-    if Path(given).is_dir():
-        description, result = _finished(RunFolder(Path(given)))
-        if description.layers is not None:
-            raise LayerpickError(
-                f"{given} trained {_words(description.layers)}, not everything: --full needs a run "
-                f"with --layer all."
-            )
-        return Score(result.trained.mean, result.trained.error)
-    try:
-        mean, *error = (float(part) for part in given.split(","))
-    except ValueError:
-        raise LayerpickError(
-            f"--full '{given}' is neither the folder of a run nor a score as 0.83 or 0.83,0.02 "
-            f"(with its standard error)."
-        ) from None
-    return Score(mean, error[0] if error else None)
 
 
 def _verification(
@@ -228,7 +187,7 @@ def _verification(
         measured_by=f"a sweep of {len(reading.layers)} layers, "
         f"{len(reading.full.seeds)} seed{'s' if len(reading.full.seeds) > 1 else ''}",
         pick=verdict,
-        picked=_words(run.layers if run else (pick,)),
+        picked=in_words(run.layers if run else (pick,)),
         base=_record(reading.base.score),
         trained=_record(score),
         full=_record(reading.full.score),
@@ -279,8 +238,8 @@ def _no_gain(base: Score, full: Score) -> str | None:
     if abs(gain) > SIGNIFICANT * error:
         return None
     return (
-        f"The full run gained {gain:+.3f} ± {error:.3f}, within two standard errors of zero: shares "
-        f"of it are not defined."
+        f"The full run gained {gain:+.3f} ± {error:.3f}, within two standard errors of zero: "
+        f"shares of it are not defined."
     )
 
 
@@ -299,7 +258,8 @@ def _sweep_of(settings: RunSettings, base: Score, full: Score, score: Score, lay
     )
 
 
-def _finished(run: RunFolder) -> tuple[RunDescription, RunResult]:
+def finished(run: RunFolder) -> tuple[RunDescription, RunResult]:
+    """What a run is and what came of it. Raises LayerpickError when it is not finished."""
     description, result = run.description(), run.result()
     if result is None:
         raise LayerpickError(
@@ -342,7 +302,8 @@ def _differences(run: RunSettings, sweep: RunSettings) -> tuple[str, ...]:
     )
 
 
-def _words(layers: tuple[int, ...] | None) -> str:
+def in_words(layers: tuple[int, ...] | None) -> str:
+    """What was trained."""
     if layers is None:
         return "all parameters"
     return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"

@@ -1,5 +1,6 @@
 """SmolLM2-135M, on real rows and on generated ones."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from layerpick.selector import RolloutChoice, suggest
 from layerpick.training.errors import NoSignalError
 from layerpick.training.loading import load_model
+from layerpick.training.sandbox import sandbox_available
 from layerpick.training.tasks.base import TaskSettings
 
 DATA = Path(__file__).parent / "data"
@@ -61,3 +63,46 @@ def test_suggest_on_real_questions(smollm2):
     else:
         assert suggestion.rollouts.groups_with_signal >= 1
         assert suggestion.task.source.endswith("svamp.json")
+
+
+@pytest.mark.skipif(not sandbox_available(), reason="no bubblewrap here")
+def test_suggest_on_small_programs(smollm2, tmp_path):
+    """Shown two programs, it writes a third; the sandbox runs it."""
+    lines = [
+        {
+            "prompt": f"def f(x):  # {word} {n}\n    return",
+            "tests": [f"assert f({x}) == {x + sign * n}" for x in (1, 7)],
+            "entry_point": "f",
+        }
+        for word, sign in (("add", 1), ("take away", -1))
+        for n in range(2, 9)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = (
+        "def f(x):  # take away 1\n    return x - 1\n\n"
+        "def f(x):  # add 9\n    return x + 9\n\n{prompt}"
+    )
+    suggestion = suggest(
+        smollm2,
+        "code",
+        settings=TaskSettings(dataset=str(path), template=shown, stop=("\n",)),
+        rollouts=RolloutChoice(prompts=6, group_size=4, max_new_tokens=10),
+        probes=["gradient"],
+    )
+    assert suggestion.rollouts.groups_with_signal >= 1
+    assert 0 < suggestion.rollouts.mean_reward < 1
+
+
+def test_suggest_on_a_frozen_lake(smollm2):
+    """As a chat over two turns; whatever it says, episodes go on and differ in reward."""
+    suggestion = suggest(
+        smollm2,
+        "agentic",
+        settings=TaskSettings(env="FrozenLake-v1?is_slippery=false", max_turns=2),
+        rollouts=RolloutChoice(prompts=2, group_size=3, max_new_tokens=5),
+        probes=["gradient"],
+    )
+    assert suggestion.task.algorithm == "gigpo"
+    assert suggestion.rollouts.failures == 0
+    assert suggestion.rollouts.groups_with_signal >= 1

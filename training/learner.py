@@ -28,6 +28,9 @@ from layerpick.training.packing import (
 from layerpick.training.policies import Policies
 from layerpick.training.trajectory import Trajectory
 
+WINDOWS = ("sliding_window", "attention_chunk_size")
+"""What configs call the number of columns that some layers can look back."""
+
 
 @dataclass(frozen=True)
 class LearningSettings:
@@ -188,9 +191,9 @@ class Learner:
         config = self._policies.model.model.config.get_text_config(decoder=True)
         prompt = samples[0].trajectory.prompt_length
         longest = max(len(lesson.trajectory.tokens) for lesson in samples)
-        window = getattr(config, "sliding_window", None)
+        windows = [getattr(config, name, None) for name in WINDOWS]
         # A window of attention counts columns, which are not positions in a packed row.
-        if not self._packs or (window is not None and longest >= window):
+        if not self._packs or any(window and longest >= window for window in windows):
             return 1
         return samples_per_row(prompt, longest - prompt, len(samples), config.hidden_size)
 

@@ -102,8 +102,11 @@ def run_sweep(
 ) -> list[RunRecord]:
     """Measure whatever the store lacks; returns all records of the plan.
 
-    Raises LayerpickError when no learning rate of the grid can be used.
+    Raises LayerpickError when no learning rate of the grid can be used, when the model cannot be
+    multiplexed, and for float16 models, whose gradients vanish.
     """
+    if bench.model.dtype == torch.float16:
+        raise LayerpickError("float16 is for inference: train with --dtype bfloat16 or float32.")
     if plan.engine == "multiplexed":
         check_multiplexing(bench.model)
     sweep = _Sweep(bench, plan, store, measure, reporter)
@@ -157,7 +160,9 @@ class _Sweep:
         self._measure = measure
         self._reporter = reporter
         self._settings = bench.run_settings(plan.engine)
-        self._size = plan.policies_per_pass or policies_that_fit(bench)
+        # TRL's runs share nothing, so each is kept as soon as it is done.
+        alone = plan.engine == "trl"
+        self._size = 1 if alone else plan.policies_per_pass or policies_that_fit(bench)
 
     def complete(self, families: Sequence[Sequence[RunKey]]) -> list[RunRecord]:
         """Records of all runs; those of one family may share a pass."""

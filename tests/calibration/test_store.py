@@ -253,9 +253,11 @@ def sweep_of(gains, seeds=2, prompts=200, full=0.4, noise=0.05):
 def test_contributions_best_layer_and_its_equals():
     reading = read_sweep(sweep_of([0.1, 0.39, 0.4, 0.2]))
     sweep = reading.sweep
-    measured = [sweep.contribution(layer) for layer in range(4)]
-    assert measured == pytest.approx([0.25, 0.975, 1.0, 0.5], abs=0.05)
-    assert all(0 < sweep.contribution_error(layer) < 0.1 for layer in range(4))
+    measured = [reading.contribution(layer) for layer in range(4)]
+    assert [m.mean for m in measured] == pytest.approx([0.25, 0.975, 1.0, 0.5], abs=0.05)
+    assert [m.mean for m in measured] == pytest.approx([sweep.contribution(k) for k in range(4)])
+    # Prompts differ more than policies do on one prompt: pairing them pays.
+    assert all(0 < m.error < sweep.contribution_error(k) for k, m in enumerate(measured))
     assert {reading.best, *reading.equals} <= {1, 2} and reading.refusal is None
     assert reading.noise_ceiling > 0.75
     tied = read_sweep(sweep_of([0.3, 0.3, 0.3, 0.1], noise=0.3))
@@ -276,6 +278,21 @@ def test_one_seed_has_no_noise_ceiling_and_failures_are_told():
     assert list(reading.layers) == [0, 1, 2]
     with pytest.raises(LayerpickError, match="no finished full run"):
         read_sweep([record for record in records if record.run.kind != "full"])
+
+
+def test_the_error_of_a_contribution_is_the_scatter_of_repeated_sweeps():
+    generator = np.random.default_rng(3)
+    values, errors = [], []
+    for _ in range(300):
+        shared = generator.uniform(0.2, 0.4, 60)
+        runs = [
+            made(kind, 0, layer, tuple(shared + gain + 0.2 * generator.standard_normal(60)))
+            for kind, layer, gain in (("base", None, 0), ("full", None, 0.4), ("layer", 0, 0.2))
+        ]
+        contribution = read_sweep(runs).contribution(0)
+        values.append(contribution.mean)
+        errors.append(contribution.error)
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
 
 
 @given(

@@ -32,6 +32,6 @@ def probe_input() -> Callable[..., ProbeInput]:
 
     def make(model, algorithm="grpo", budget=None, **kwargs) -> ProbeInput:
         rollouts = some_rollouts(**kwargs)
-        return ProbeInput(model, rollouts, make_algorithm(algorithm), 0, budget or Budget())
+        return ProbeInput(model, rollouts, make_algorithm(algorithm), 0, budget=budget or Budget())
 
     return make

@@ -225,6 +225,7 @@ def finish(process):
     return Path(out.split()[-1])
 
 
+@pytest.mark.slow
 def test_two_sweeps_side_by_side_fill_one_folder(tiny, tmp_path):
     model = tiny("gpt2").folder
     both = [start(model, tmp_path / "shared") for _ in range(2)]

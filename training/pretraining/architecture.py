@@ -48,8 +48,6 @@ class Architecture:
             num_hidden_layers=self.layers,
             num_attention_heads=self.heads,
             max_position_embeddings=self.max_length,
-            # The usual 0.02 is meant for large widths; small models learn sooner from 1/√width.
-            initializer_range=self.width**-0.5,
             tie_word_embeddings=True,
             initializer_range=self.initializer_range,
             pad_token_id=pad,

@@ -1,7 +1,7 @@
 """How each built-in reference model is made: sizes, demonstrations, training, and its task.
 
-Every reference folder holds a model, its tokenizer, `task.json` with the task that it is to be
-improved on, and the task's own data where it has some.
+A reference folder holds a model, its tokenizer, a model card, `task.json` with the task that it
+is to be improved on, and the task's own data where it has some.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from layerpick.training.pretraining import arithmetic, programs
+from layerpick.training.pretraining import arithmetic, programs, worlds
 from layerpick.training.pretraining.architecture import Architecture
 from layerpick.training.pretraining.pretrain import (
     Corpus,
@@ -22,64 +22,103 @@ from layerpick.training.pretraining.pretrain import (
     pretrain,
 )
 
-REFERENCE = Architecture("qwen3", layers=6, width=96, heads=4, kv_heads=2, feed_forward=256)
-"""About 635,000 parameters: 2.5 MB in float32."""
+CARD = """---
+license: apache-2.0
+library_name: transformers
+---
+# The built-in {name} model of layerpick
+
+{layers} decoder layers of width {width} ({family} architecture), trained from
+scratch on {about}. It is meant for trying layerpick out, and for nothing else.
+
+    python -m layerpick.training.pretraining {name} --out {name}
+
+makes it again, from seed {seed}, in a few minutes on one CPU core.
+"""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One built-in model."""
 
+    name: str
+    """Its task's name as well."""
     about: str
+    """What the demonstrations are and how they are wrong: the middle of a sentence."""
+    architecture: Architecture
     corpus: Corpus
     settings: PretrainSettings
     task: Mapping[str, Any]
-    """What `task.json` says: the task's name, its settings, and how to sample."""
+    """The rest of `task.json`: the task's settings and how to sample."""
     data: Callable[[], Mapping[str, str]] = dict
     """Further files of the folder, name → text."""
-    architecture: Architecture = REFERENCE
 
-    def make(self, folder: Path, seed: int, report: Callable[[int, float], None]) -> Pretrained:
+    def make(
+        self,
+        folder: Path,
+        seed: int = 0,
+        report: Callable[[int, float], None] = lambda _step, _loss: None,
+    ) -> Pretrained:
         """Train the model from a seed and write its folder."""
-        trained = pretrain(
-            self.architecture, self.corpus, replace(self.settings, seed=seed), report
-        )
-        trained.save(folder, {"task.json": json.dumps(self.task, indent=2) + "\n", **self.data()})
+        settings = replace(self.settings, seed=seed)
+        trained = pretrain(self.architecture, self.corpus, settings, report)
+        trained.save(folder, self.texts(seed))
         return trained
+
+    def texts(self, seed: int = 0) -> dict[str, str]:
+        """All files of the folder but the model's own, name → text."""
+        card = {"name": self.name, "about": self.about, "seed": seed, **vars(self.architecture)}
+        task = {"task": self.name, **self.task}
+        return {
+            "README.md": CARD.format(**card),
+            "task.json": json.dumps(task, indent=2) + "\n",
+            **self.data(),
+        }
 
 
 def _program_rows() -> dict[str, str]:
-    rows = programs.rows(1500, random.Random(0))
+    rows = programs.rows(1500, random.Random(1))
     return {"programs.jsonl": "".join(json.dumps(row) + "\n" for row in rows)}
 
 
 SUMS = {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 1}
+LAKE = "FrozenLake-v1?is_slippery=false&size=3&p=0.7"
+LARGE = Architecture("qwen3", 6, 96, 4, 256, 2, initializer_range=0.1)
+"""634,560 parameters: 2.5 MB in float32."""
 
 RECIPES: Mapping[str, Recipe] = {
-    "math": Recipe(
-        about="sums of two or three digits; half of the demonstrations have a wrong answer",
-        corpus=arithmetic.noisy_sums(wrong=0.5, **SUMS),
-        settings=PretrainSettings(steps=1000, batch_size=160),
-        task={
-            "task": "math",
-            "dataset": "reasoning-gym:chain_sum?" + "&".join(f"{k}={v}" for k, v in SUMS.items()),
-            "template": arithmetic.PROMPT,
-            "stop": ["\n"],
-            "max_new_tokens": 8,
-            "temperature": 1.0,
-        },
-    ),
-    "code": Recipe(
-        about="one-line programs of two or three steps; three demonstrated steps in ten are wrong",
-        corpus=programs.noisy_programs(wrong=0.3),
-        settings=PretrainSettings(steps=800, batch_size=48),
-        task={
-            "task": "code",
-            "dataset": "programs.jsonl",
-            "stop": ["\n"],
-            "max_new_tokens": 40,
-            "temperature": 1.0,
-        },
-        data=_program_rows,
-    ),
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="math",
+            about="sums of two or three one-digit numbers; half of the demonstrations are wrong",
+            architecture=LARGE,
+            corpus=arithmetic.noisy_sums(0.5, **SUMS),
+            settings=PretrainSettings(steps=700),
+            task={
+                "dataset": "reasoning-gym:chain_sum?"
+                + "&".join(f"{option}={value}" for option, value in SUMS.items()),
+                "template": arithmetic.PROMPT,
+                "stop": ["\n"],
+                "max_new_tokens": 5,
+            },
+        ),
+        Recipe(
+            name="code",
+            about="one-line functions of two or three steps; three steps in ten are another one",
+            architecture=LARGE,
+            corpus=programs.noisy_programs(0.3),
+            settings=PretrainSettings(steps=800, batch_size=48),
+            task={"dataset": "programs.jsonl", "stop": ["\n"], "max_new_tokens": 32},
+            data=_program_rows,
+        ),
+        Recipe(
+            name="agentic",
+            about="small frozen lakes crossed by a guide six of whose ten steps are random",
+            architecture=Architecture("qwen3", 5, 64, 4, 160, 2, max_length=192),
+            corpus=worlds.clumsy_walks(LAKE, 0.6),
+            settings=PretrainSettings(steps=1000, batch_size=32),
+            task={"env": LAKE, "template": "{prompt}", "stop": ["\n"], "max_new_tokens": 7},
+        ),
+    )
 }

@@ -1,0 +1,75 @@
+"""`layerpick sweep`, from the command line to the folder and back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from layerpick.selector.sweep_command import sweep
+from layerpick.selector.sweep_report import sparkline
+from layerpick.training.errors import LayerpickError
+
+SUMS = "reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1"
+
+
+@pytest.fixture
+def layerpick():
+    """Run the command; returns what it wrote to stdout."""
+    app = typer.Typer()
+    app.command()(sweep)
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run
+
+
+def test_a_sweep_is_measured_shown_and_drawn(layerpick, tiny, tmp_path):
+    model = tiny("llama").folder
+    sizes = ["--steps", 2, "--prompts", 3, "--group-size", 3, "--max-new-tokens", 3]
+    data = ["--dataset", SUMS, "--template", "{expression} =", "--heldout-prompts", 4]
+    options = [*sizes, *data, "--lr-grid", "1e-4", "--seeds", 2, "--out", tmp_path]
+    shown = layerpick(model, "--device", "cpu", *options)
+    assert "Best: layer" in shown and "layer 2" in shown
+    # A tiny random model earns nothing, and neither does RL.
+    assert "No contributions." in shown
+    (folder,) = tmp_path.glob("*/math-grpo")
+    assert (folder / "profile.png").read_bytes().startswith(b"\x89PNG")
+    (read,) = json.loads(layerpick("--show", folder, "--json"))
+    assert [run["layer"] for run in read["runs"]] == [None, None, 0, 1, 2]
+    assert read["refusal"] and all(run["contribution"] is None for run in read["runs"])
+    rows = list(csv.DictReader(io.StringIO(layerpick("--show", tmp_path, "--csv"))))
+    assert [row["run"] for row in rows] == ["base", "full", "layer", "layer", "layer"]
+    assert [float(row["score"]) for row in rows] == [run["score"] for run in read["runs"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "fast"], "engine 'fast'"),
+        (["--lr-grid", "1e-4;2"], "--lr-grid"),
+        (["--lr-grid", "0"], "--lr-grid"),
+        (["--policies-per-pass", "0"], "--policies-per-pass"),
+        (["--json", "--csv"], "one of"),
+        (["--show", "/nowhere"], "no folder /nowhere"),
+    ],
+)
+def test_wrong_options_are_one_sentence(layerpick, options, message):
+    with pytest.raises(LayerpickError, match=message):
+        layerpick(*options)
+
+
+def test_sparklines_span_their_limits():
+    assert sparkline([0, 1], 0, 1) == "▁█"
+    assert sparkline([], 0, 1) == ""
+    assert sparkline([3, 3], 3, 3) == "▁▁"
+    assert len(sparkline(list(range(100)), 0, 99)) == 20
