@@ -25,6 +25,9 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.policies import TrainedCopy
 
 STEPS = (1, 3, 5, 10, 20)
+"""When the policies trained at one rate are judged."""
+EQUAL_KL_STEPS = (1, 3, 5, 10)
+"""When those trained at rates that move every layer alike are judged."""
 MAX_GRADIENT_NORM = 1.0
 MOST_HELD_BYTES = 8e9
 SCORES = {
@@ -48,11 +51,14 @@ def score_features(prefix: str, after: str) -> tuple[FeatureInfo, ...]:
 
 
 def _features() -> tuple[FeatureInfo, ...]:
-    kinds = {"off_policy": "at one learning rate", "equal_kl": "at rates of equal first KL"}
+    kinds = (
+        ("off_policy", "at one learning rate", STEPS),
+        ("equal_kl", "at rates whose first step moves every layer by the same KL", EQUAL_KL_STEPS),
+    )
     return tuple(
         info
-        for prefix, rate in kinds.items()
-        for steps in STEPS
+        for prefix, rate, times in kinds
+        for steps in times
         for info in score_features(f"{prefix}_{steps}", f"after {steps} steps {rate}")
     )
 
@@ -76,11 +82,12 @@ class OffPolicyProbe(Probe):
         _refuse_much(shared, halves)
         read = tuple(list(texts(shared, half, keep=True)) for half in halves)
         rates = np.full(shared.layer_count, shared.learning_rate)
-        features = _measure(shared, read, rates, "off_policy", on_done)
+        features = _measure(shared, read, rates, "off_policy", STEPS, on_done)
         moved = features["off_policy_1_kl"].clip(min=1e-12)
         rates = rates * np.sqrt(np.exp(np.log(moved).mean()) / moved)
-        features.update(_measure(shared, read, rates, "equal_kl", on_done))
-        passes = 2 * shared.layer_count * (max(STEPS) + len(STEPS))
+        features.update(_measure(shared, read, rates, "equal_kl", EQUAL_KL_STEPS, on_done))
+        steps = sum(max(times) + len(times) for times in (STEPS, EQUAL_KL_STEPS))
+        passes = steps * shared.layer_count
         tokens = sum(text.tokens for half in read for text in half)
         return Measurement(features, passes * tokens)
 
@@ -116,13 +123,14 @@ def _measure(
     halves: Sequence[Sequence[Text]],
     rates: np.ndarray,
     prefix: str,
+    times: Sequence[int],
     on_done: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
     rows = []
     for layer, rate in enumerate(rates):
-        scores: dict[int, list[PromptScore]] = {steps: [] for steps in STEPS}
+        scores: dict[int, list[PromptScore]] = {steps: [] for steps in times}
         for train, test in (halves, halves[::-1]):
-            for steps, found in _warm_up(shared, layer, float(rate), train, test):
+            for steps, found in _warm_up(shared, layer, float(rate), times, train, test):
                 scores[steps] += found
             on_done(1)
         row = {}
@@ -133,20 +141,25 @@ def _measure(
 
 
 def _warm_up(
-    shared: ProbeInput, layer: int, rate: float, train: Sequence[Text], test: Sequence[Text]
+    shared: ProbeInput,
+    layer: int,
+    rate: float,
+    times: Sequence[int],
+    train: Sequence[Text],
+    test: Sequence[Text],
 ) -> Iterator[tuple[int, list[PromptScore]]]:
-    """Train one layer on `train`; after each number of STEPS, judge it on `test`."""
+    """Train one layer on `train`; after each number of steps in `times`, judge it on `test`."""
     policy = TrainedCopy(shared.model.layers[layer])
     parameters = list(policy.trained.values())
     optimizer = torch.optim.AdamW(parameters, rate, weight_decay=0.0)
-    for step in range(1, max(STEPS) + 1):
+    for step in range(1, max(times) + 1):
         for text in train:
             with starting_at(shared, text, layer, policy):
                 text.loss(read_text(shared, text)).backward()
         torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         optimizer.step()
         optimizer.zero_grad()
-        if step in STEPS:
+        if step in times:
             yield step, [score for text in test for score in _judged(shared, text, layer, policy)]
 
 

@@ -27,6 +27,9 @@ PROBES: dict[str, type[Probe]] = {
     )
 }
 
+DEFAULT_PROBES = ("weights", "hidden", "bypass", "gradient", "curvature", "one_step")
+"""Those whose cost stays near that of the rollouts."""
+
 
 def chosen_probes(text: str) -> tuple[str, ...]:
     """Names of probes from a list separated by commas of names, cost classes, or `all`.

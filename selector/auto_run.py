@@ -8,19 +8,13 @@ from pathlib import Path
 
 from layerpick.calibration.records import Score
 from layerpick.selector import verifying
+from layerpick.selector.advice import check_suggestion, find_suggestion
 from layerpick.selector.measurements import find_reading
 from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
 from layerpick.selector.progress import Reporter
 from layerpick.selector.suggestion import Suggestion
 from layerpick.selector.training_options import TrainingChoice
-from layerpick.selector.training_run import (
-    Trained,
-    check_suggestion,
-    default_out,
-    find_suggestion,
-    make_bench,
-    run_training,
-)
+from layerpick.selector.training_run import Trained, default_out, make_bench, run_training
 from layerpick.selector.verifying import Verification
 from layerpick.training.errors import LayerpickError
 from layerpick.training.passes import Bench

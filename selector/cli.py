@@ -6,7 +6,15 @@ import sys
 
 import typer
 
-from layerpick.selector import suggest_command, tasks_command
+from layerpick.selector import (
+    auto_command,
+    probes_command,
+    suggest_command,
+    sweep_command,
+    tasks_command,
+    train_command,
+    verify_command,
+)
 from layerpick.training.errors import LayerpickError
 
 app = typer.Typer(
@@ -21,7 +29,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("suggest")(suggest_command.suggest)
+app.command("train")(train_command.train)
+app.command("apply")(train_command.apply)
+app.command("auto")(auto_command.auto)
+app.command("sweep")(sweep_command.sweep)
+app.command("verify")(verify_command.verify)
 app.command("tasks")(tasks_command.tasks)
+app.command("probes")(probes_command.probes)
 
 
 def run() -> int:

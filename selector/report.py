@@ -10,6 +10,8 @@ from rich.text import Text
 from layerpick.selector.suggestion import LayerSuggestion, Suggestion
 
 FEATURE_HEADINGS = {
+    "off_policy_10_gain_per_kl": "10-step gain",
+    "one_step_gain_per_kl": "1-step gain",
     "gradient_snr": "gradient SNR",
     "fisher_gain": "Fisher gain",
     "adam_gain": "Adam gain",
@@ -19,13 +21,15 @@ FEATURE_HEADINGS = {
     "bypass_contrast": "bypass",
     "spectrum_snr": "weight SNR",
 }
-"""The features that tables and pictures show, most telling first; all are in the JSON."""
+"""What tables and pictures can show, most telling first; every feature is in the JSON."""
+MOST_SHOWN = 8
 
 
 def shown_features(suggestion: Suggestion) -> list[str]:
-    """The measured features that have a heading; without any, the first few measured."""
+    """The most telling features that were measured; if none of them was, the first of any."""
     measured = suggestion.layers[0].features
-    return [name for name in FEATURE_HEADINGS if name in measured] or list(measured)[:4]
+    known = [name for name in FEATURE_HEADINGS if name in measured]
+    return (known or list(measured))[:MOST_SHOWN]
 
 
 def heading(feature: str) -> str:

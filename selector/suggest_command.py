@@ -18,10 +18,10 @@ def suggest(
     probes: Annotated[
         str,
         typer.Option(
-            help="Names or cost classes (weights, forward, backward), separated by commas, or "
-            "all; see `layerpick probes`."
+            help="Names or cost classes (weights, forward, backward, training), separated by "
+            "commas, or all; see `layerpick probes`."
         ),
-    ] = "all",
+    ] = "weights,forward,gradient,curvature,one_step",
     out: options.Out = Path("layerpick-out"),
     as_json: options.Json = False,
     dataset: options.Dataset = None,

@@ -15,11 +15,12 @@ from layerpick.calibration.predictor import LayerFeatures
 from layerpick.calibration.published import find_sweep
 from layerpick.probes.base import ProbeInput, ProbeResult
 from layerpick.probes.measuring import run_probe
-from layerpick.probes.table import PROBES
+from layerpick.probes.table import DEFAULT_PROBES, PROBES
 from layerpick.selector import summaries
 from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.selector.suggestion import Cost, Suggestion
+from layerpick.selector.training_run import default_rate
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.errors import LayerpickError
 from layerpick.training.rollouts import (
@@ -40,7 +41,7 @@ def suggest(
     settings: TaskSettings | None = None,
     algorithm: str | None = None,
     rollouts: RolloutChoice | None = None,
-    probes: Sequence[str] = tuple(PROBES),
+    probes: Sequence[str] = DEFAULT_PROBES,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Suggestion:
@@ -61,7 +62,8 @@ def suggest(
     sampled = time.perf_counter()
     signal = require_signal(samples, chosen)
     _note_rollouts(samples, signal, reporter)
-    results = _probe(ProbeInput(prepared.model, samples, chosen, seed), probes, reporter)
+    shared = ProbeInput(prepared.model, samples, chosen, seed, default_rate(prepared))
+    results = _probe(shared, probes, reporter)
     features = {
         name: values for result in results.values() for name, values in result.features.items()
     }

@@ -85,16 +85,11 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
     """
     from rich.console import Console
 
+    from layerpick.selector.advice import check_suggestion, find_suggestion
     from layerpick.selector.preparing import ModelChoice, RolloutChoice, prepare
     from layerpick.selector.progress import reporting
     from layerpick.selector.run_report import sentences
-    from layerpick.selector.training_run import (
-        check_suggestion,
-        default_out,
-        find_suggestion,
-        make_bench,
-        run_training,
-    )
+    from layerpick.selector.training_run import default_out, make_bench, run_training
     from layerpick.training.freezing import parse_layers
     from layerpick.training.tasks.base import TaskSettings
     from layerpick.training.trl_options import parse_trl_options

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerpick.selector import summaries
-from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice
+from layerpick.selector.preparing import Prepared, RolloutChoice
 from layerpick.selector.progress import Reporter
-from layerpick.selector.suggesting import suggest
-from layerpick.selector.suggestion import Suggestion, read_suggestion
 from layerpick.selector.training_options import TrainingChoice
 from layerpick.selector.verifying import in_words
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.defaults import read_defaults
-from layerpick.training.errors import LayerpickError
 from layerpick.training.multiplexed_trainer import step_seed
 from layerpick.training.passes import (
     SCORING_STEP,
@@ -27,11 +24,8 @@ from layerpick.training.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_ST
 from layerpick.training.run_folder import PolicyScore, RunFolder, RunResult
 from layerpick.training.scoring import held_out, score_model
 from layerpick.training.sweep import default_rates
-from layerpick.training.tasks.base import TaskSettings
 from layerpick.training.trl_options import parse_trl_options
 from layerpick.training.trl_training import TrlSettings, train
-
-SUGGESTION_FILE = "suggestion.json"
 
 
 @dataclass(frozen=True)
@@ -113,51 +107,6 @@ def run_training(
     )
     folder.finish(result)
     return Trained(folder, result, layers)
-
-
-def find_suggestion(
-    given: Path | None,
-    out: Path,
-    model: ModelChoice,
-    task: str,
-    settings: TaskSettings,
-    choice: TrainingChoice,
-    rollouts: RolloutChoice,
-    reporter: Reporter,
-) -> Suggestion:
-    """The suggestion in a file, or that of an earlier start in `out`, or a new one, kept there."""
-    if given is not None:
-        return read_suggestion(given)
-    kept = out / SUGGESTION_FILE
-    if kept.is_file():
-        return read_suggestion(kept)
-    suggestion = suggest(
-        model,
-        task,
-        settings=settings,
-        algorithm=choice.algorithm,
-        rollouts=rollouts,
-        seed=choice.seed,
-        reporter=reporter,
-    )
-    suggestion.save(kept)
-    return suggestion
-
-
-def check_suggestion(suggestion: Suggestion, bench: Bench) -> None:
-    """Raise LayerpickError when a suggestion is about something else than this bench."""
-    wanted = {
-        "weights": (suggestion.model.weights_hash, bench.model.identity.weights_hash),
-        "task": (suggestion.task.name, bench.task.name),
-        "data": (suggestion.task.data_hash, bench.task.fingerprint()),
-        "algorithm": (suggestion.task.algorithm, bench.algorithm.name),
-    }
-    for what, (suggested, trained) in wanted.items():
-        if suggested != trained:
-            raise LayerpickError(
-                f"The suggestion is about other {what} ({suggested:.40}, not {trained:.40}): make "
-                f"one for what is trained, or leave --suggestion out."
-            )
 
 
 def default_out(bench: Bench, what: str, seed: int) -> Path:

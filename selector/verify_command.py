@@ -87,9 +87,9 @@ def write(found: Verification, place: Path) -> None:
 
 def _verified(what: Path, sweep: Path | None, full: str | None) -> Verification:
     from layerpick.selector import verifying
+    from layerpick.selector.advice import SUGGESTION_FILE
     from layerpick.selector.measurements import find_reading, full_score
     from layerpick.selector.suggestion import read_suggestion
-    from layerpick.selector.training_run import SUGGESTION_FILE
     from layerpick.training.run_folder import RunFolder
 
     if sweep is not None and full is not None:

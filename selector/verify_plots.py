@@ -49,7 +49,8 @@ def draw_verification(found: Verification, path: Path) -> None:
     axis.set_xlabel("decoder layer (0 = at the input)")
     axis.set_ylabel("contribution\n(1 = full-parameter gain)", fontsize=9)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.legend(fontsize=8, frameon=False)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{found.model} · {found.task} · {found.algorithm}", fontsize=10)
     with replacing(path) as temporary:

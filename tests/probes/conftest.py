@@ -28,10 +28,11 @@ def some_rollouts(groups=5, size=4, seed=0, silent=1, longest=12) -> Rollouts:
 
 @pytest.fixture(scope="session")
 def probe_input() -> Callable[..., ProbeInput]:
-    """`probe_input(model, algorithm, budget, **rollouts)`."""
+    """`probe_input(model, algorithm, budget, learning_rate, **rollouts)`."""
 
-    def make(model, algorithm="grpo", budget=None, **kwargs) -> ProbeInput:
+    def make(model, algorithm="grpo", budget=None, learning_rate=1e-4, **kwargs) -> ProbeInput:
         rollouts = some_rollouts(**kwargs)
-        return ProbeInput(model, rollouts, make_algorithm(algorithm), 0, budget=budget or Budget())
+        chosen = make_algorithm(algorithm)
+        return ProbeInput(model, rollouts, chosen, 0, learning_rate, budget or Budget())
 
     return make

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -349,3 +352,39 @@ def test_trl_options_reach_trl(tiny, make_bench, tmp_path):
 def test_trl_options_that_are_wrong(option, message):
     with pytest.raises(LayerpickError, match=message):
         parse_trl_options([option])
+
+
+REAL_RUN = """
+import resource, sys
+from layerpick.selector.preparing import ModelChoice, RolloutChoice, prepare
+from layerpick.selector.progress import Silent
+from layerpick.selector.training_options import TrainingChoice
+from layerpick.selector.training_run import make_bench, run_training
+from layerpick.training.tasks.base import TaskSettings
+from pathlib import Path
+
+model, rows, reward, out = sys.argv[1:]
+settings = TaskSettings(dataset=rows, reward=reward)
+rollouts = RolloutChoice(prompts=2, group_size=4, max_new_tokens=24)
+prepared = prepare(ModelChoice(model, device="cpu"), "math", settings, rollouts)
+choice = TrainingChoice(steps=3, heldout_prompts=2, heldout_samples=1)
+run_training(make_bench(prepared, choice, rollouts), (15,), choice, Path(out), Silent())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.real
+def test_smollm2_trains_one_layer_in_four_gigabytes(smollm2, tmp_path):
+    reward = tmp_path / "digits.py"
+    reward.write_text(
+        "def share(completions, **_):\n"
+        "    return [sum(c.isdigit() for c in t) / (len(t) + 1) for t in completions]\n"
+    )
+    rows = Path(__file__).parents[1] / "data" / "gsm8k.jsonl"
+    command = [sys.executable, "-c", REAL_RUN, smollm2, str(rows), f"{reward}:share", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.splitlines()[-1]) < 4e9
+    folder = RunFolder(tmp_path / "run")
+    assert [step.step for step in folder.metrics()] == [1, 2, 3]
+    assert folder.result().cost.trainable_parameters == 3_540_096
