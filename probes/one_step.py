@@ -90,6 +90,6 @@ def _judged(
 ) -> list[PromptScore]:
     policy = TrainedCopy(shared.model.layers[layer])
     for name, step in update.items():
-        policy.trained[name] += step
+        policy.trained[name].add_(step)
     with starting_at(shared, text, layer, policy):
         return list(judge(text, read_text(shared, text)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from layerpick.selector.plots import BLUE, GREEN, GREY
 from layerpick.selector.verifying import Verification
 from layerpick.training.files import replacing
@@ -18,26 +20,28 @@ def draw_verification(found: Verification, path: Path) -> None:
     figure = Figure(figsize=(max(5.5, 2.5 + 0.25 * len(found.layers)), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    predicted = [layer for layer in found.layers if layer.interval is not None]
+    predicted = [
+        (layer.layer, layer.predicted, *layer.interval)
+        for layer in found.layers
+        if layer.interval is not None
+    ]
     if predicted:
-        low = [layer.interval[0] for layer in predicted if layer.interval]
-        high = [layer.interval[1] for layer in predicted if layer.interval]
-        numbers = [layer.layer for layer in predicted]
-        heights = [top - bottom for bottom, top in zip(low, high, strict=True)]
+        numbers, middle, low, high = np.array(predicted, dtype=float).T
         label = f"predicted, {found.coverage:.0%} interval" if found.coverage else "predicted"
-        axis.bar(numbers, heights, 0.7, low, color=BLUE, alpha=0.2, label=label)
-        axis.plot(numbers, [layer.predicted for layer in predicted], "_", color=BLUE, ms=12)
+        axis.bar(numbers, high - low, 0.7, low, color=BLUE, alpha=0.2, label=label)
+        axis.plot(numbers, middle, "_", color=BLUE, ms=12)
     for colour, is_pick in ((GREY, False), (GREEN, True)):
         points = [
-            layer
+            (layer.layer, layer.measured, layer.error or 0.0)
             for layer in found.layers
             if layer.measured is not None and (layer.layer == found.pick.layer) == is_pick
         ]
         if points:
+            numbers, measured, errors = np.array(points, dtype=float).T
             axis.errorbar(
-                [layer.layer for layer in points],
-                [layer.measured for layer in points],
-                yerr=[layer.error or 0.0 for layer in points],
+                numbers,
+                measured,
+                yerr=errors,
                 fmt="o",
                 color=colour,
                 ms=6 if is_pick else 4,

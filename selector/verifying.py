@@ -126,10 +126,10 @@ def verify_pair(run: RunFolder, suggestion: Suggestion | None, full: Score | Non
     score = Score(result.trained.mean, result.trained.error)
     predicted = _predicted(suggestion).get(pick)
     verdict = predicted or LayerVerdict(layer=pick)
-    refusal = "There is no score of full-parameter training: give --full or --sweep."
+    refusal: str | None = "There is no score of full-parameter training: give --full or --sweep."
     if full is not None:
         refusal = _no_gain(base, full)
-        if not refusal:
+        if refusal is None:
             own = _sweep_of(description.settings, base, full, score, pick)
             verdict = verdict.model_copy(
                 update={

@@ -31,6 +31,9 @@ from layerpick.training.trajectory import Trajectory
 WINDOWS = ("sliding_window", "attention_chunk_size")
 """What configs call the number of columns that some layers can look back."""
 
+MOST_LOGITS = {True: 1 << 29, False: 1 << 26}
+"""Logits of one backward pass, on CUDA and elsewhere; several times their memory is needed."""
+
 
 @dataclass(frozen=True)
 class LearningSettings:
@@ -108,8 +111,10 @@ class Learner:
         self._settings = settings
         self._temperature = temperature
         self._base = base
-        self._chunk_tokens = chunk_tokens
         model = policies.model
+        vocabulary = model.model.get_input_embeddings().weight.shape[0]
+        logits = MOST_LOGITS[model.device.type == "cuda"] // vocabulary
+        self._chunk_tokens = min(chunk_tokens, max(256, logits))
         self._pad = model.tokenizer.pad_token_id
         self._packs = packs(model.model, self._pad, model.device, model.dtype)
         trained = [p for policy in range(len(policies)) for p in policies.parameters(policy)]

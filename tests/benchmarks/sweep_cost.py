@@ -80,8 +80,9 @@ def ours(
         settings = TrainingSettings(
             LearningSettings(RATE), steps, options.prompts, options.group_size
         )
+        if spent is not None:
+            spent.sampling = spent.update = 0.0  # forget the warm-up
         policies = SingleLayerPolicies(prepared.model, layers)
-        into = spent if steps == options.steps else None
         algorithm = make_algorithm("grpo")
         train(
             policies,
@@ -91,7 +92,7 @@ def ours(
             prepared.sampling,
             settings,
             seed=0,
-            spent=into,
+            spent=spent,
         )
 
     return measured(options.steps, prepared.model.device, run)

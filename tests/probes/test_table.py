@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from layerpick.probes.base import CLASSES, Measurement
+from layerpick.probes.base import CLASSES, Budget, Measurement
 from layerpick.probes.baselines import BASELINES
 from layerpick.probes.gradient import GradientProbe
 from layerpick.probes.measuring import run_probe
+from layerpick.probes.one_step import OneStepProbe
 from layerpick.probes.table import PROBES, chosen_probes
 from layerpick.training.errors import LayerpickError
+from layerpick.training.loading import load_model
+
+MEASURING = [probe for probe in PROBES.values() if probe.needs != "training"]
 
 
 def test_names_and_classes_choose_probes():
@@ -31,9 +35,10 @@ def test_every_feature_has_one_name_and_is_described():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_all_probes_run_on_every_family(probe_input, tiny, family, dtype):
+    """Those that train have a test of their own."""
     model = tiny(family)
     model.model.to(dtype)
-    for probe in PROBES.values():
+    for probe in MEASURING:
         done = []
         shared = probe_input(model)
         result = run_probe(probe(), shared, done.append)
@@ -47,7 +52,7 @@ def test_all_probes_run_on_every_family(probe_input, tiny, family, dtype):
 
 def test_equal_seeds_give_equal_features(probe_input, tiny):
     shared = probe_input(tiny("qwen3"))
-    for probe in PROBES.values():
+    for probe in (*MEASURING, OneStepProbe):
         first, second = (run_probe(probe(), shared).features for _ in range(2))
         for name, values in first.items():
             assert values.tolist() == second[name].tolist(), name
@@ -112,3 +117,32 @@ def test_the_budget_bounds_what_is_read(probe_input, tiny):
             for shared in (small, large)
         ]
         assert tokens[1] < 1.5 * tokens[0], name
+
+
+FEW = Budget(
+    lens_positions=8,
+    bypass_pairs=1,
+    token_class_groups=2,
+    curvature_trajectories=2,
+    attribution_trajectories=2,
+    integration_steps=1,
+)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("hidden", "bypass", "gradient", "one_step"),
+        pytest.param(("weights", "curvature", "attribution"), marks=pytest.mark.slow),
+    ],
+)
+def test_probes_run_on_a_real_model(probe_input, smollm2, names):
+    model = load_model(smollm2, device="cpu")
+    shared = probe_input(model, groups=2, size=3, seed=3, silent=0, budget=FEW)
+    for name in names:
+        result = run_probe(PROBES[name](), shared)
+        assert result.failure is None
+        assert set(result.features) == {info.name for info in PROBES[name].features}
+        for values in result.features.values():
+            assert values.shape == (30,) and np.isfinite(values).all()

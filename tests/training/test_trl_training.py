@@ -365,7 +365,7 @@ from pathlib import Path
 
 model, rows, reward, out = sys.argv[1:]
 settings = TaskSettings(dataset=rows, reward=reward)
-rollouts = RolloutChoice(prompts=2, group_size=4, max_new_tokens=24)
+rollouts = RolloutChoice(prompts=2, group_size=2, max_new_tokens=12)
 prepared = prepare(ModelChoice(model, device="cpu"), "math", settings, rollouts)
 choice = TrainingChoice(steps=3, heldout_prompts=2, heldout_samples=1)
 run_training(make_bench(prepared, choice, rollouts), (15,), choice, Path(out), Silent())
