@@ -23,6 +23,9 @@ _CLAIMS = ".claims"
 _JOURNAL = ".journal-"
 _RECORDS = TypeAdapter(list[RunRecord])
 
+SHIPPED_SWEEPS = Path(__file__).parent / "data" / "sweeps"
+"""Sweeps of the built-in models, measured with `layerpick sweep`."""
+
 
 def sweep_folder(root: Path, model: str, task: str, algorithm: str) -> Path:
     """Where the runs of one sweep are kept."""

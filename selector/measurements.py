@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from layerpick.calibration.published import find_sweep
 from layerpick.calibration.reading import Reading, read_sweep
-from layerpick.calibration.records import Score
-from layerpick.calibration.store import read_folder, sweep_folders
+from layerpick.calibration.records import Score, Sweep
+from layerpick.calibration.store import SHIPPED_SWEEPS, read_folder, sweep_folders
 from layerpick.selector.verifying import finished, in_words
 from layerpick.training.errors import LayerpickError
 from layerpick.training.run_folder import RunFolder
+
+OWN_SWEEPS = Path("sweeps")
+"""Where `layerpick sweep` writes unless told otherwise."""
 
 
 def find_reading(root: Path, weights_hash: str, task: str, algorithm: str) -> Reading | None:
@@ -25,6 +30,25 @@ def find_reading(root: Path, weights_hash: str, task: str, algorithm: str) -> Re
             algorithm,
         ):
             return read_sweep(records)
+    return None
+
+
+def find_measured(
+    name: str, weights_hash: str, task: str, algorithm: str, own: Path = OWN_SWEEPS
+) -> Sweep | None:
+    """A measured sweep of this very model, task and algorithm: published, shipped, or one's own.
+
+    Its `source` says whose it is. A sweep whose contributions are not defined does not count.
+    """
+    published = find_sweep(name, task, algorithm)
+    if published is not None:
+        return published
+    for root, whose in ((SHIPPED_SWEEPS, "shipped with layerpick"), (own, f"found in {own}")):
+        reading = find_reading(root, weights_hash, task, algorithm)
+        if reading is not None and reading.refusal is None:
+            seeds = len(reading.full.seeds)
+            source = f"`layerpick sweep`, {whose}, {seeds} seed{'s' if seeds > 1 else ''}"
+            return replace(reading.sweep, source=source)
     return None
 
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from layerpick.calibration.position import load_position_predictor
 from layerpick.calibration.predictor import LayerFeatures
-from layerpick.calibration.published import find_sweep
 from layerpick.probes.base import ProbeInput, ProbeResult
 from layerpick.probes.measuring import run_probe
 from layerpick.probes.table import DEFAULT_PROBES, PROBES
 from layerpick.selector import summaries
+from layerpick.selector.measurements import find_measured
 from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.selector.suggestion import Cost, Suggestion
@@ -69,7 +69,8 @@ def suggest(
     }
     depth = np.array([prepared.model.layers.depth(k) for k in range(len(prepared.model.layers))])
     prediction = load_position_predictor().predict(LayerFeatures(depth, features), seed)
-    sweep = find_sweep(prepared.model.identity.name, task, chosen.name)
+    identity = prepared.model.identity
+    sweep = find_measured(identity.name, identity.weights_hash, task, chosen.name)
     pick = int(prediction.contribution.argmax())
     return Suggestion(
         pick=pick,

@@ -12,6 +12,7 @@ from layerpick.selector.training_options import TrainingChoice
 from layerpick.selector.verifying import in_words
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.defaults import read_defaults
+from layerpick.training.errors import LayerpickError
 from layerpick.training.multiplexed_trainer import step_seed
 from layerpick.training.passes import (
     SCORING_STEP,
@@ -38,8 +39,13 @@ class Trained:
 
 
 def make_bench(prepared: Prepared, choice: TrainingChoice, rollouts: RolloutChoice) -> Bench:
-    """Everything that base, single-layer and full runs share."""
+    """Everything that base, single-layer and full runs share.
+
+    Raises LayerpickError when the task has too few held-out prompts, or nothing could be learned.
+    """
     model, task = prepared.model, prepared.task
+    if choice.learning_rate == 0:
+        raise LayerpickError("--learning-rate must be above 0.")
     return Bench(
         model=model,
         task=task,

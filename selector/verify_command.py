@@ -104,8 +104,9 @@ def _verified(what: Path, sweep: Path | None, full: str | None) -> Verification:
             raise LayerpickError(f"{sweep} holds no sweep of {suggestion.model.id}, as suggested.")
         return verifying.verify_suggestion(suggestion, reading)
     run = RunFolder(what)
-    kept = what / SUGGESTION_FILE
-    advice = read_suggestion(kept) if kept.is_file() else None
+    # `layerpick auto` keeps it one folder up.
+    kept = [place / SUGGESTION_FILE for place in (what, what.parent)]
+    advice = next((read_suggestion(path) for path in kept if path.is_file()), None)
     if sweep is None:
         return verifying.verify_pair(run, advice, full_score(full) if full else None)
     settings = run.description().settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ LOSSES = {
     "gigpo": {"loss_type": "grpo", "scale_rewards": "group"},
 }
 VLLM_MODES = ("server", "colocate")
+REPORTERS = ("trackio", "wandb", "tensorboard")
 OWN_GENERATION_OF_TRL = (
     "cache_implementation",
     "generation_kwargs",
@@ -104,7 +106,8 @@ def train(
             _train(bench, settings, trainable, folder, on_step, note)
         return folder.cost()
     finally:
-        vars(network).pop("forward", None)  # TRL's head and accelerate's autocast
+        for name in ("forward", "_original_forward"):  # TRL's head and accelerate's autocast
+            vars(network).pop(name, None)
         thaw(bench.model, trainable, dtype)
         network.eval()
 
@@ -250,9 +253,29 @@ def _refuse(bench: Bench, settings: TrlSettings) -> None:
             "vLLM and TRL's own sampling options write single turns: leave them out with the "
             "agentic task and with gigpo."
         )
+    _require_installed(settings)
+    if bench.model.device.index:
+        raise LayerpickError(
+            f"Training uses the first visible GPU: set CUDA_VISIBLE_DEVICES="
+            f"{bench.model.device.index} and use --device cuda."
+        )
     iterations = int(settings.trl.get("num_iterations", 1))
     if settings.checkpoint_every % iterations:
         raise LayerpickError(
             f"--checkpoint-every {settings.checkpoint_every} must be a multiple of num_iterations "
             f"({iterations}): between them, rollouts are in use."
         )
+
+
+def _require_installed(settings: TrlSettings) -> None:
+    wanted = {"--vllm": "vllm"} if settings.vllm else {}
+    for name in settings.report_to:
+        if name not in REPORTERS:
+            raise LayerpickError(f"--report-to '{name}' is unknown: use {', '.join(REPORTERS)}.")
+        wanted[f"--report-to {name}"] = name
+    for option, package in wanted.items():
+        if find_spec(package) is None:
+            raise LayerpickError(
+                f"{option} needs the package {package}, which is not installed: "
+                f"pip install {package}."
+            )

@@ -82,7 +82,7 @@ def test_published_measurements_are_shown_with_their_source(tiny, settings, few,
     from layerpick.calibration.published import find_sweep
 
     found = find_sweep("Qwen/Qwen3-1.7B-Base", "math", "grpo")
-    monkeypatch.setattr(suggesting, "find_sweep", lambda *_: found)
+    monkeypatch.setattr(suggesting, "find_measured", lambda *_: found)
     suggestion = run(tiny, settings, few)
     assert [layer.measured for layer in suggestion.layers] == pytest.approx(
         [found.contribution(layer) for layer in range(3)]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from layerpick.training import trl_training
 from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.freezing import freeze
 from layerpick.training.multiplex import SingleLayerPolicies
@@ -310,13 +311,18 @@ def test_trls_own_generation_asks_and_stops_as_ours_does(tiny, make_bench, tmp_p
     assert torch.allclose(batch["advantages"].reshape(-1, 4), expected, atol=1e-4)
 
 
-def test_what_cannot_be_trained_is_refused(tiny, make_bench, tmp_path, scripted):
+def test_what_cannot_be_trained_is_refused(tiny, make_bench, tmp_path, scripted, monkeypatch):
     model = tiny("llama")
     talk = make_bench(model, "gigpo", task=scripted, group_size=2)
     with pytest.raises(LayerpickError, match="write single turns"):
         train(talk, TrlSettings((1,), 1e-3, vllm="colocate"), RunFolder(tmp_path))
     with pytest.raises(LayerpickError, match="server or colocate"):
         train(make_bench(model), TrlSettings((1,), 1e-3, vllm="fast"), RunFolder(tmp_path))
+    with pytest.raises(LayerpickError, match="trackio, wandb, tensorboard"):
+        train(make_bench(model), TrlSettings((1,), 1e-3, report_to=("x",)), RunFolder(tmp_path))
+    monkeypatch.setattr(trl_training, "find_spec", lambda _: None)
+    with pytest.raises(LayerpickError, match="wandb, which is not installed: pip install wandb"):
+        train(make_bench(model), TrlSettings((1,), 1e-3, report_to=("wandb",)), RunFolder(tmp_path))
     uneven = TrlSettings((1,), 1e-3, trl={"num_iterations": 4})
     with pytest.raises(LayerpickError, match="multiple of num_iterations"):
         train(make_bench(model), uneven, RunFolder(tmp_path))
