@@ -112,7 +112,7 @@ class Learner:
         self._temperature = temperature
         self._base = base
         model = policies.model
-        vocabulary = model.model.get_input_embeddings().weight.shape[0]
+        vocabulary = model.model.config.get_text_config(decoder=True).vocab_size
         logits = MOST_LOGITS[model.device.type == "cuda"] // vocabulary
         self._chunk_tokens = min(chunk_tokens, max(256, logits))
         self._pad = model.tokenizer.pad_token_id

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from layerpick.training import trl_training
 from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.freezing import freeze
 from layerpick.training.multiplex import SingleLayerPolicies
@@ -21,7 +16,6 @@ from layerpick.training.multiplexed_trainer import train as train_multiplexed
 from layerpick.training.policies import FullPolicy
 from layerpick.training.run_folder import RunFolder
 from layerpick.training.trl_checkpoint import latest_checkpoint
-from layerpick.training.trl_options import parse_trl_options
 from layerpick.training.trl_trainer import NotFiniteError
 from layerpick.training.trl_training import TrlSettings, make_config, make_trainer, train
 
@@ -309,88 +303,3 @@ def test_trls_own_generation_asks_and_stops_as_ours_does(tiny, make_bench, tmp_p
     centred = rewards - rewards.mean(dim=1, keepdim=True)
     expected = centred / (rewards.std(dim=1, keepdim=True) + 1e-4)
     assert torch.allclose(batch["advantages"].reshape(-1, 4), expected, atol=1e-4)
-
-
-def test_what_cannot_be_trained_is_refused(tiny, make_bench, tmp_path, scripted, monkeypatch):
-    model = tiny("llama")
-    talk = make_bench(model, "gigpo", task=scripted, group_size=2)
-    with pytest.raises(LayerpickError, match="write single turns"):
-        train(talk, TrlSettings((1,), 1e-3, vllm="colocate"), RunFolder(tmp_path))
-    with pytest.raises(LayerpickError, match="server or colocate"):
-        train(make_bench(model), TrlSettings((1,), 1e-3, vllm="fast"), RunFolder(tmp_path))
-    with pytest.raises(LayerpickError, match="trackio, wandb, tensorboard"):
-        train(make_bench(model), TrlSettings((1,), 1e-3, report_to=("x",)), RunFolder(tmp_path))
-    monkeypatch.setattr(trl_training, "find_spec", lambda _: None)
-    with pytest.raises(LayerpickError, match="wandb, which is not installed: pip install wandb"):
-        train(make_bench(model), TrlSettings((1,), 1e-3, report_to=("wandb",)), RunFolder(tmp_path))
-    uneven = TrlSettings((1,), 1e-3, trl={"num_iterations": 4})
-    with pytest.raises(LayerpickError, match="multiple of num_iterations"):
-        train(make_bench(model), uneven, RunFolder(tmp_path))
-    wrong = TrlSettings((1,), 1e-3, trl={"optim": "sgdd"})
-    with pytest.raises(LayerpickError, match="TRL refuses these settings"):
-        train(make_bench(model), wrong, RunFolder(tmp_path))
-    model.model.half()
-    with pytest.raises(LayerpickError, match="float16 is for inference"):
-        train(make_bench(model), ONE, RunFolder(tmp_path))
-
-
-def test_trl_options_reach_trl(tiny, make_bench, tmp_path):
-    given = parse_trl_options(
-        ["lr_scheduler_type=cosine", "warmup_steps=3", "epsilon_high=0.4", "delta=none"]
-    )
-    config = make_config(make_bench(tiny("llama")), TrlSettings((1,), 1e-3, trl=given), "out")
-    assert (config.lr_scheduler_type, config.warmup_steps) == ("cosine", 3)
-    assert (config.epsilon_high, config.delta, config.beta) == (0.4, None, 0.0)
-    assert json.dumps(given)  # they are kept in run.json
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("top_p", "not of the form key=value"),
-        ("learning_rat=1", "no such field; did you mean learning_rate"),
-        ("top_p=high", "must be of type float"),
-        ("log_completions=maybe", "must be of type bool"),
-        ("beta=0.1", "is set by --kl"),
-        ("sync_ref_model=true", "no second model"),
-    ],
-)
-def test_trl_options_that_are_wrong(option, message):
-    with pytest.raises(LayerpickError, match=message):
-        parse_trl_options([option])
-
-
-REAL_RUN = """
-import resource, sys
-from layerpick.selector.preparing import ModelChoice, RolloutChoice, prepare
-from layerpick.selector.progress import Silent
-from layerpick.selector.training_options import TrainingChoice
-from layerpick.selector.training_run import make_bench, run_training
-from layerpick.training.tasks.base import TaskSettings
-from pathlib import Path
-
-model, rows, reward, out = sys.argv[1:]
-settings = TaskSettings(dataset=rows, reward=reward)
-rollouts = RolloutChoice(prompts=2, group_size=2, max_new_tokens=12)
-prepared = prepare(ModelChoice(model, device="cpu"), "math", settings, rollouts)
-choice = TrainingChoice(steps=3, heldout_prompts=2, heldout_samples=1)
-run_training(make_bench(prepared, choice, rollouts), (15,), choice, Path(out), Silent())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-"""
-
-
-@pytest.mark.real
-def test_smollm2_trains_one_layer_in_four_gigabytes(smollm2, tmp_path):
-    reward = tmp_path / "digits.py"
-    reward.write_text(
-        "def share(completions, **_):\n"
-        "    return [sum(c.isdigit() for c in t) / (len(t) + 1) for t in completions]\n"
-    )
-    rows = Path(__file__).parents[1] / "data" / "gsm8k.jsonl"
-    command = [sys.executable, "-c", REAL_RUN, smollm2, str(rows), f"{reward}:share", "run"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout.splitlines()[-1]) < 4e9
-    folder = RunFolder(tmp_path / "run")
-    assert [step.step for step in folder.metrics()] == [1, 2, 3]
-    assert folder.result().cost.trainable_parameters == 3_540_096
