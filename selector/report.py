@@ -22,7 +22,7 @@ FEATURE_HEADINGS = {
     "spectrum_snr": "weight SNR",
 }
 """What tables and pictures can show, most telling first; every feature is in the JSON."""
-MOST_SHOWN = 8
+MOST_SHOWN = 6
 
 
 def shown_features(suggestion: Suggestion) -> list[str]:

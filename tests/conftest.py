@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -17,6 +18,8 @@ from layerpick.training.loading import LoadedModel, load_model
 from layerpick.training.pretraining.tokenizer import byte_tokenizer
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("unhurried", deadline=None)  # other work may share the machine
+hypothesis.settings.load_profile("unhurried")
 
 SIZES = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3}
 GATED = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2}
