@@ -65,12 +65,7 @@ class Reading:
     def refusal(self) -> str | None:
         """Why contributions mean nothing here, if so."""
         gain, error = self.gain.mean, self.gain.error or 0.0
-        if abs(gain) > SIGNIFICANT * error:
-            return None
-        return (
-            f"The full run gained {gain:+.3f} ± {error:.3f}, within two standard errors of zero: "
-            f"shares of it are not defined. Train longer, or score on more held-out prompts."
-        )
+        return no_gain(Score(gain, error))
 
     def contribution(self, layer: int) -> Score:
         """C(k) with its standard error; meaningless where `refusal` says so.
@@ -134,6 +129,18 @@ class Reading:
             if len(shared) > 2 and all(np.ptp(scores) > 0 for scores in pair):
                 correlations.append(float(spearmanr(*pair).statistic))
         return float(np.mean(correlations)) if correlations else None
+
+
+def no_gain(gain: Score) -> str | None:
+    """Why shares of a full-parameter gain are not defined, if it is not clearly above zero."""
+    error = gain.error or 0.0
+    if gain.mean > SIGNIFICANT * error:
+        return None
+    return (
+        f"The full-parameter run gained {gain.mean:+.3f} ± {error:.3f}, not more than two standard "
+        f"errors above zero: shares of it are not defined. Train longer or at another learning "
+        f"rate, or score on more held-out prompts."
+    )
 
 
 def read_sweep(records: Sequence[RunRecord]) -> Reading:

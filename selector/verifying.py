@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from layerpick.calibration.reading import SIGNIFICANT, Reading
+from layerpick.calibration.reading import Reading, no_gain
 from layerpick.calibration.records import Score, Sweep
 from layerpick.selector.suggestion import Suggestion
 from layerpick.training.errors import LayerpickError
@@ -128,7 +128,8 @@ def verify_pair(run: RunFolder, suggestion: Suggestion | None, full: Score | Non
     verdict = predicted or LayerVerdict(layer=pick)
     refusal: str | None = "There is no score of full-parameter training: give --full or --sweep."
     if full is not None:
-        refusal = _no_gain(base, full)
+        gain_error = float(np.hypot(base.error or 0.0, full.error or 0.0))
+        refusal = no_gain(Score(full.mean - base.mean, gain_error))
         if refusal is None:
             own = _sweep_of(description.settings, base, full, score, pick)
             verdict = verdict.model_copy(
@@ -230,17 +231,6 @@ def _correlation(layers: tuple[LayerVerdict, ...]) -> float | None:
         return None
     value = float(spearmanr(*zip(*pairs, strict=True)).statistic)
     return value if np.isfinite(value) else None
-
-
-def _no_gain(base: Score, full: Score) -> str | None:
-    gain = full.mean - base.mean
-    error = float(np.hypot(base.error or 0.0, full.error or 0.0))
-    if abs(gain) > SIGNIFICANT * error:
-        return None
-    return (
-        f"The full run gained {gain:+.3f} ± {error:.3f}, within two standard errors of zero: "
-        f"shares of it are not defined."
-    )
 
 
 def _sweep_of(settings: RunSettings, base: Score, full: Score, score: Score, layer: int) -> Sweep:

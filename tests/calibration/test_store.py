@@ -266,7 +266,7 @@ def test_contributions_best_layer_and_its_equals():
 
 def test_contributions_are_refused_when_rl_gained_nothing():
     reading = read_sweep(sweep_of([0.01, 0.02], full=0.0, prompts=20))
-    assert "within two standard errors of zero" in reading.refusal
+    assert "not more than two standard errors above zero" in reading.refusal
     assert read_sweep(sweep_of([0.01, 0.02], full=0.4)).refusal is None
 
 

@@ -238,7 +238,7 @@ def test_a_run_with_only_a_full_score(tmp_path):
     alone = verify_pair(run, None, None)
     assert alone.pick.measured is None and "give --full or --sweep" in alone.refusal
     nothing = verify_pair(run, None, Score(0.21, 0.01))
-    assert nothing.pick.measured is None and "within two standard errors" in nothing.refusal
+    assert nothing.pick.measured is None and "two standard errors above zero" in nothing.refusal
 
 
 def test_the_picture_and_the_json_are_written(sweep, tmp_path):

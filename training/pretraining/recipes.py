@@ -101,6 +101,7 @@ RECIPES: Mapping[str, Recipe] = {
                 "template": arithmetic.PROMPT,
                 "stop": ["\n"],
                 "max_new_tokens": 5,
+                "learning_rate": 2e-4,
             },
         ),
         Recipe(
@@ -109,7 +110,12 @@ RECIPES: Mapping[str, Recipe] = {
             architecture=LARGE,
             corpus=programs.noisy_programs(0.3),
             settings=PretrainSettings(steps=800, batch_size=48),
-            task={"dataset": "programs.jsonl", "stop": ["\n"], "max_new_tokens": 32},
+            task={
+                "dataset": "programs.jsonl",
+                "stop": ["\n"],
+                "max_new_tokens": 32,
+                "learning_rate": 2e-4,
+            },
             data=_program_rows,
         ),
         Recipe(
@@ -118,7 +124,13 @@ RECIPES: Mapping[str, Recipe] = {
             architecture=Architecture("qwen3", 5, 64, 4, 160, 2, max_length=192),
             corpus=worlds.clumsy_walks(LAKE, 0.6),
             settings=PretrainSettings(steps=1000, batch_size=32),
-            task={"env": LAKE, "template": "{prompt}", "stop": ["\n"], "max_new_tokens": 7},
+            task={
+                "env": LAKE,
+                "template": "{prompt}",
+                "stop": ["\n"],
+                "max_new_tokens": 7,
+                "learning_rate": 2e-4,
+            },
         ),
     )
 }
