@@ -1,4 +1,4 @@
-# Everything a newcomer needs: `make demo` shows the tool, `make test` checks it.
+# Everything a newcomer needs: `make demo` shows the tool at work, `make test` checks it.
 # Set-up (own virtual environment, pinned dependencies) happens by itself on first use.
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ ROOMS  := selector probes training calibration
 .PHONY: demo test test-slow check setup sandbox clean
 
 demo: $(STAMP)
-	$(BIN)/layerpick suggest --out demo
+	$(BIN)/layerpick auto --with-full --out demo
 
 test: check
 	$(BIN)/python -m pytest -m "not slow"

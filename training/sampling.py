@@ -141,7 +141,7 @@ class _Batch:
         self._settings = settings
         self._single_turn = single_turn
         self._context = context_length(model)
-        self._stops = _Stops(model, settings.stop)
+        self._stops = Stops(model, settings.stop)
 
     def play(
         self, episodes: Episodes, make_decoder: Callable[[Sequence[int]], Decoder]
@@ -216,7 +216,7 @@ class _Batch:
         return [written[-1], *reply]
 
 
-class _Stops:
+class Stops:
     """What ends a turn: an end token of the model, or a stop string in what it wrote."""
 
     def __init__(self, model: LoadedModel, stop: Sequence[str]):

@@ -37,7 +37,7 @@ from layerpick.training.freezing import Trainable
 from layerpick.training.loading import LoadedModel
 from layerpick.training.multiplexed_trainer import step_seed
 from layerpick.training.rendering import Renderer
-from layerpick.training.sampling import SamplingSettings, _Stops, play
+from layerpick.training.sampling import SamplingSettings, Stops, play
 from layerpick.training.tasks.base import Prompt, SingleTurnTask, Task
 from layerpick.training.trajectory import Trajectory
 from layerpick.training.trl_checkpoint import (
@@ -185,7 +185,7 @@ class LayerTrainer(GRPOTrainer):
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """TRL's own generation, ended where a completion holds a stop string."""
         completions, log_probs = super()._generate_single_turn(*args, **kwargs)
-        stops = _Stops(self.work.model, self.work.sampling.stop)
+        stops = Stops(self.work.model, self.work.sampling.stop)
         ends = [
             next((end for end in range(1, len(ids)) if stops.ends(ids[:end])), len(ids))
             for ids in completions
@@ -206,7 +206,7 @@ class LayerTrainer(GRPOTrainer):
             return episode_reward
         start = time.perf_counter()
         assert isinstance(self.work.task, SingleTurnTask), "episodes need their own rollouts"
-        stops = _Stops(self.work.model, self.work.sampling.stop)
+        stops = Stops(self.work.model, self.work.sampling.stop)
         rewards = self.work.task.rewards(self._asked, [stops.text(ids) for ids in completion_ids])
         self.sampling_seconds += time.perf_counter() - start
         return rewards
