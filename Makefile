@@ -13,10 +13,10 @@ demo: $(STAMP)
 	$(BIN)/layerpick auto --with-full --out demo
 
 test: check
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --durations=10
 
 test-slow: $(STAMP) sandbox
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 check: $(STAMP) sandbox build/typecheck
 	$(BIN)/ruff check .

