@@ -93,8 +93,9 @@ def test_an_invalid_action_costs_the_penalty_and_a_turn() -> None:
     episodes = agentic.open(prompts)
     start = turn_text(prompts[0].columns["observation"])
     answers = episodes.step({0: "jump", 1: "left"})
-    assert answers[0] == StepResult(-0.25, done=False, observation=f"invalid\n{start}")
-    assert answers[1] == StepResult(0.0, done=False, observation=start)
+    state = prompts[0].columns["observation"]
+    assert answers[0] == StepResult(-0.25, False, f"invalid\n{start}", state)
+    assert answers[1] == StepResult(0.0, False, start, state)
     assert episodes.step({0: "right\n"})[0].observation == turn_text(LAKE.replace("SF", "SA", 1))
     assert episodes.step({0: ""})[0] == StepResult(-0.25, done=True)
 
@@ -123,7 +124,7 @@ def test_broken_episodes_end_with_a_record_and_the_others_go_on(tmp_path: Path) 
         elif index == healthy:
             assert result.done and "hung" in str(result.failure) and result.reward == 0
         else:
-            assert result == StepResult(0.5, done=False, observation=turn_text("more"))
+            assert result == StepResult(0.5, False, turn_text("more"), state="more")
     episodes.close()
     with pytest.raises(LayerpickError, match=r"No episode could be started: .*Error: never"):
         task(env=f"{file}:Never").prompts("train", 5, 0)
