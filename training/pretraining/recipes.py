@@ -123,7 +123,7 @@ RECIPES: Mapping[str, Recipe] = {
             about="small frozen lakes crossed by a guide six of whose ten steps are random",
             architecture=Architecture("qwen3", 5, 64, 4, 160, 2, max_length=192),
             corpus=worlds.clumsy_walks(LAKE, 0.6),
-            settings=PretrainSettings(steps=1000, batch_size=32, learning_rate=3e-3),
+            settings=PretrainSettings(steps=1000, batch_size=32),
             task={
                 "env": LAKE,
                 "template": "{prompt}",
