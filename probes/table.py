@@ -27,7 +27,7 @@ PROBES: dict[str, type[Probe]] = {
     )
 }
 
-DEFAULT_PROBES = ("weights", "hidden", "bypass", "gradient", "curvature", "one_step")
+DEFAULT_PROBES = ("weights", "gradient")
 """Those whose cost stays near that of the rollouts."""
 
 

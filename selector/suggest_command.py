@@ -21,7 +21,7 @@ def suggest(
             help="Names or cost classes (weights, forward, backward, training), separated by "
             "commas, or all; see `layerpick probes`."
         ),
-    ] = "weights,forward,gradient,curvature,one_step",
+    ] = "weights,gradient",
     out: options.Out = Path("layerpick-out"),
     as_json: options.Json = False,
     dataset: options.Dataset = None,
