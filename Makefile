@@ -10,6 +10,7 @@ ROOMS  := selector probes training calibration
 .PHONY: demo test test-slow check setup sandbox clean
 
 demo: $(STAMP)
+	$(BIN)/layerpick suggest --out demo
 	$(BIN)/layerpick auto --with-full --out demo
 
 test: check

@@ -6,6 +6,7 @@ sentence (LayerpickError).
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,10 @@ def _tokenizer(folder: ModelFolder, pad_token: str | None, trust_remote_code: bo
 def _weights(folder: ModelFolder, config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder.path,
