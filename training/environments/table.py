@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from layerpick.training.environments.base import TextWorld
 from layerpick.training.errors import LayerpickError
+from layerpick.training.own_code import import_file
 from layerpick.training.tasks.rows import parse_options
 
 DEFAULT_TIMEOUT = 10.0
@@ -112,18 +112,7 @@ def _alfworld(name: str, options: Mapping[str, Any]) -> TextWorld:
 def _own(name: str, options: Mapping[str, Any]) -> TextWorld:
     file, _, class_name = name.rpartition(":")
     path = Path(file)
-    if not path.is_file():
-        raise LayerpickError(f"The environment file {path} does not exist.")
-    module_spec = importlib.util.spec_from_file_location(f"layerpick_world_{path.stem}", path)
-    assert module_spec is not None and module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
-        raise LayerpickError(
-            f"The environment file {path} failed to run: {type(error).__name__}: {error}."
-        ) from error
-    world = getattr(module, class_name, None)
+    world = getattr(import_file(path, "environment"), class_name, None)
     if not (isinstance(world, type) and issubclass(world, TextWorld)):
         raise LayerpickError(
             f"The environment file {path} has no class '{class_name}' that derives from TextWorld."

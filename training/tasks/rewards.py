@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from layerpick.training.errors import LayerpickError
+from layerpick.training.own_code import import_file
 from layerpick.training.tasks.base import Prompt
 
 RewardFunction = Callable[..., list[float]]
@@ -23,18 +23,7 @@ def load_reward(spec: str) -> RewardFunction:
     path = Path(file)
     if not (colon and path.suffix == ".py"):
         raise LayerpickError(f"The reward '{spec}' is not of the form file.py:function.")
-    if not path.is_file():
-        raise LayerpickError(f"The reward file {path} does not exist.")
-    module_spec = importlib.util.spec_from_file_location(f"layerpick_reward_{path.stem}", path)
-    assert module_spec is not None and module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
-        raise LayerpickError(
-            f"The reward file {path} failed to run: {type(error).__name__}: {error}."
-        ) from error
-    function = getattr(module, name, None)
+    function = getattr(import_file(path, "reward"), name, None)
     if not callable(function):
         raise LayerpickError(f"The reward file {path} has no function '{name}'.")
     return function
