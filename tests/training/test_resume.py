@@ -27,7 +27,7 @@ SETTINGS = TrlSettings(
     checkpoint_every=2,
     trl={"lr_scheduler_type": "cosine", "warmup_steps": 3, "weight_decay": 0.01},
 )
-STEPS = 12
+STEPS = 32
 
 
 def run(model_folder: str, make_bench, folder: Path) -> None:
@@ -57,24 +57,31 @@ def step_reached(folder: Path) -> int:
     return checkpoint.step if checkpoint else 0
 
 
+def wait_to_kill(process, folder: Path, seconds: float, at_least: int, at_most: int) -> None:
+    """Wait for a moment by the clock, but inside a window of steps, however fast the machine."""
+    end = time.monotonic() + seconds
+    while process.is_alive() and (step := step_reached(folder)) < at_most:
+        if step >= at_least and time.monotonic() >= end:
+            return
+        time.sleep(0.005)
+
+
 def test_ten_kills_at_random_moments_change_no_bit(start, tmp_path):
     begun = time.monotonic()
     process = start(tmp_path / "whole")
     process.join()
     assert process.exitcode == 0
     duration = time.monotonic() - begun
-    killed, dice, steps_seen = 0, random.Random(0), {0}
-    while killed < 10:
+    dice, steps_seen = random.Random(0), {0}
+    for kill in range(10):
         process = start(tmp_path / "killed")
-        if killed in (2, 5, 8):  # however fast the machine, some kills come after a checkpoint
-            while process.is_alive() and step_reached(tmp_path / "killed") <= max(steps_seen):
-                time.sleep(0.01)
-        process.join(dice.uniform(0, 0.1 * duration))
+        at_least = max(steps_seen) + 2 if kill in (2, 5, 8) else 0
+        seconds = dice.uniform(0, duration / 10)
+        wait_to_kill(process, tmp_path / "killed", seconds, at_least, 2 * (kill + 1))
         assert process.exitcode is None, "it ended before it was killed ten times"
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        killed += 1
         steps_seen.add(step_reached(tmp_path / "killed"))
     process = start(tmp_path / "killed")
     process.join()
