@@ -13,12 +13,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from layerpick.calibration.features import FEATURES_FILE
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
 from layerpick.training.runs import SCHEMA_VERSION, RunKey, RunRecord, RunSettings
 
 PICTURE = "profile.png"
-"""The one other file that may lie in the folder."""
+NO_RECORDS = (PICTURE, FEATURES_FILE)
+"""The other files that may lie in the folder."""
 _CLAIMS = ".claims"
 _JOURNAL = ".journal-"
 _RECORDS = TypeAdapter(list[RunRecord])
@@ -116,7 +118,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def read_folder(folder: Path) -> list[RunRecord]:
-    """All records of a folder, in order of name; hidden files and the picture are passed over.
+    """All records of a folder, in order of name; hidden files and `NO_RECORDS` are passed over.
 
     Raises LayerpickError when there is none, when a file is no record, or when the records do not
     belong to one sweep.
@@ -126,7 +128,7 @@ def read_folder(folder: Path) -> list[RunRecord]:
     FolderStore(folder)  # finishes journals
     records = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == PICTURE:
+        if path.name.startswith(".") or path.name in NO_RECORDS:
             continue
         if path.suffix != ".json" or not path.is_file():
             raise LayerpickError(f"{path} is no record of a run: move it out of the folder.")

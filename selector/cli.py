@@ -14,6 +14,7 @@ from layerpick.selector import (
     tasks_command,
     train_command,
     verify_command,
+    zoo_command,
 )
 from layerpick.training.errors import LayerpickError
 
@@ -36,6 +37,7 @@ app.command("sweep")(sweep_command.sweep)
 app.command("verify")(verify_command.verify)
 app.command("tasks")(tasks_command.tasks)
 app.command("probes")(probes_command.probes)
+app.add_typer(zoo_command.app, name="zoo")
 
 
 def run() -> int:

@@ -34,13 +34,15 @@ class ModelChoice:
 class RolloutChoice:
     """How much is sampled; None takes the model's or the task's default."""
 
-    prompts: int = 32
+    prompts: int = 64
     group_size: int = 8
     max_new_tokens: int | None = None
     temperature: float | None = None
     rows: int = 64
     reuse: Path | None = None
     save: Path | None = None
+    also: Path | None = None
+    """Rollouts of the same weights on another task, to compare gradients with."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def suggest(
     env: options.Env = None,
     max_turns: options.MaxTurns = None,
     invalid_penalty: options.InvalidPenalty = None,
-    prompts: options.Prompts = 32,
+    prompts: options.Prompts = 64,
     group_size: options.GroupSize = 8,
     max_new_tokens: options.MaxNewTokens = None,
     temperature: options.Temperature = None,

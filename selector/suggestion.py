@@ -71,6 +71,7 @@ class ProbeSummary(_Value):
     seconds: float
     tokens: int
     peak_bytes: int
+    sampled_tokens: int = Field(default=0, description="tokens written while it ran")
     failure: str | None = None
 
 

@@ -96,6 +96,7 @@ def probes(results: Mapping[str, ProbeResult]) -> tuple[ProbeSummary, ...]:
             seconds=result.cost.seconds,
             tokens=result.cost.tokens,
             peak_bytes=result.cost.peak_bytes,
+            sampled_tokens=result.cost.sampled_tokens,
             failure=result.failure,
         )
         for name, result in results.items()

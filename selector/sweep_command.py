@@ -59,6 +59,14 @@ def sweep(
         str,
         typer.Option(help="auto (as many as fit), or a number.", rich_help_panel=SWEEP),
     ] = "auto",
+    probes: Annotated[
+        str,
+        typer.Option(
+            help="Probes whose features are kept beside the runs, for `layerpick calibrate`: as "
+            "in `layerpick suggest`, or none.",
+            rich_help_panel=SWEEP,
+        ),
+    ] = "all",
     out: Annotated[
         Path, typer.Option(help="Folder of all sweeps.", file_okay=False, rich_help_panel=SWEEP)
     ] = Path("sweeps"),
@@ -108,6 +116,7 @@ and started at any time, and several can fill one folder.
       layerpick sweep --show sweeps
     """
     from layerpick.calibration.store import sweep_folders
+    from layerpick.probes.table import chosen_probes
     from layerpick.selector.preparing import ModelChoice, RolloutChoice
     from layerpick.selector.progress import reporting
     from layerpick.selector.sweeping import SweepChoice, measure_sweep
@@ -150,6 +159,7 @@ and started at any time, and several can fill one folder.
                 heldout_prompts=heldout_prompts,
                 heldout_samples=heldout_samples,
                 policies_per_pass=_group(policies_per_pass),
+                probes=() if probes == "none" else chosen_probes(probes),
             ),
             out,
             reporter,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from layerpick.calibration.features import read_features, write_features
 from layerpick.calibration.store import FolderStore, sweep_folder
-from layerpick.selector.preparing import ModelChoice, RolloutChoice, prepare
+from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
+from layerpick.selector.probing import feature_table, probe
 from layerpick.selector.progress import Reporter
+from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.errors import LayerpickError
 from layerpick.training.passes import Bench, SweepSettings, model_label, run_pass
@@ -33,6 +36,8 @@ class SweepChoice:
     heldout_prompts: int = 256
     heldout_samples: int = 4
     policies_per_pass: int | None = None
+    probes: tuple[str, ...] = ()
+    """Whose features are kept beside the runs."""
 
 
 def measure_sweep(
@@ -71,8 +76,28 @@ def measure_sweep(
     )
     folder = sweep_folder(root, model_label(loaded.identity), prepared.task.name, chosen.name)
     plan = SweepPlan(layers, choice.seeds, choice.policies_per_pass, choice.engine)
-    run_sweep(bench, plan, FolderStore(folder), _measure(choice.engine), reporter)
+    records = run_sweep(bench, plan, FolderStore(folder), _measure(choice.engine), reporter)
+    rate = max(record.run.learning_rate or 0.0 for record in records if record.run.kind == "layer")
+    _measure_features(prepared, chosen, rollouts, choice.probes, rate, folder, reporter)
     return folder
+
+
+def _measure_features(
+    prepared: Prepared,
+    algorithm: Algorithm,
+    rollouts: RolloutChoice,
+    probes: tuple[str, ...],
+    learning_rate: float,
+    folder: Path,
+    reporter: Reporter,
+) -> None:
+    """Keep the features of the probes beside the runs, unless they lie there already."""
+    known = read_features(folder)
+    if not probes or (known is not None and set(probes) <= set(known.costs)):
+        return
+    choice = replace(rollouts, prompts=RolloutChoice().prompts)
+    probed = probe(prepared, algorithm, choice, probes, learning_rate, seed=0, reporter=reporter)
+    write_features(feature_table(prepared, algorithm, probed), folder)
 
 
 def _measure(engine: str) -> Measure:

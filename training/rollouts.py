@@ -177,8 +177,9 @@ def save_rollouts(rollouts: Rollouts, path: Path) -> None:
         save_file(arrays, temporary, metadata=header)
 
 
-def load_rollouts(path: Path) -> Rollouts:
-    """Read rollouts. Raises LayerpickError for a file that is none."""
+def load_rollouts(path: Path, model: LoadedModel | None = None) -> Rollouts:
+    """Read rollouts. Raises LayerpickError for a file that is none, or not of this model's weights.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -191,7 +192,13 @@ def load_rollouts(path: Path) -> Rollouts:
         raise LayerpickError(f"{path} is not a readable rollouts file: {error}.") from error
     if header.get("format") != FORMAT:
         raise LayerpickError(f"{path} does not hold rollouts of format {FORMAT}.")
-    return Rollouts(RolloutOrigin(**json.loads(header["origin"])), _episodes(arrays, header))
+    origin = RolloutOrigin(**json.loads(header["origin"]))
+    if model is not None and origin.weights_hash != model.identity.weights_hash:
+        raise LayerpickError(
+            f"{path} was sampled with other weights than {model.identity.name}'s: sample anew "
+            f"with this model and --save-rollouts."
+        )
+    return Rollouts(origin, _episodes(arrays, header))
 
 
 def _episodes(arrays: dict[str, Any], header: dict[str, str]) -> tuple[Trajectory, ...]:

@@ -179,3 +179,20 @@ def test_without_a_sandbox_the_task_refuses(
     with pytest.raises(LayerpickError, match="--unsafe-exec"):
         task_of(tmp_path, ROW).check()
     task_of(tmp_path, ROW, unsafe_exec=True).check()
+
+
+def test_equal_programs_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from layerpick.training.tasks import code
+
+    ran: list[int] = []
+
+    def counting(programs: Any, **options: Any) -> Any:
+        ran.append(len(programs))
+        return run_programs(programs, **options)
+
+    monkeypatch.setattr(code, "run_programs", counting)
+    task, prompt = task_of(tmp_path, ROW, unsafe_exec=True), prompt_of(tmp_path, ROW)
+    right, wrong = "```\ndef double(x): return 2 * x\n```", "```\ndef double(x): return 2\n```"
+    assert task.rewards([prompt] * 4, [right, wrong, right, right]) == [1.0, 0.5, 1.0, 1.0]
+    assert task.rewards([prompt] * 2, [wrong, right]) == [0.5, 1.0]
+    assert ran == [2, 0]

@@ -26,12 +26,12 @@ CARD = """---
 license: apache-2.0
 library_name: transformers
 ---
-# The built-in {name} model of layerpick
+# {title}
 
 {layers} decoder layers of width {width} ({family} architecture), trained from
-scratch on {about}. It is meant for trying layerpick out, and for nothing else.
+scratch on {about}. It is meant for {purpose}, and for nothing else.
 
-    python -m layerpick.training.pretraining {name} --out {name}
+    {command}
 
 makes it again, from seed {seed}, in a few minutes on one CPU core.
 """
@@ -39,19 +39,21 @@ makes it again, from seed {seed}, in a few minutes on one CPU core.
 
 @dataclass(frozen=True)
 class Recipe:
-    """One built-in model."""
+    """One small model."""
 
     name: str
-    """Its task's name as well."""
     about: str
     """What the demonstrations are and how they are wrong: the middle of a sentence."""
     architecture: Architecture
     corpus: Corpus
     settings: PretrainSettings
     task: Mapping[str, Any]
-    """The rest of `task.json`: the task's settings and how to sample."""
+    """`task.json`: the task, its settings, and how to sample."""
     data: Callable[[], Mapping[str, str]] = dict
     """Further files of the folder, name → text."""
+    title: str = "The built-in {name} model of layerpick"
+    purpose: str = "trying layerpick out"
+    command: str = "python -m layerpick.training.pretraining {name} --out {name}"
 
     def make(
         self,
@@ -67,16 +69,23 @@ class Recipe:
 
     def texts(self, seed: int = 0) -> dict[str, str]:
         """All files of the folder but the model's own, name → text."""
-        card = {"name": self.name, "about": self.about, "seed": seed, **vars(self.architecture)}
-        task = {"task": self.name, **self.task}
+        card = CARD.format(
+            title=self.title.format(name=self.name),
+            purpose=self.purpose,
+            command=self.command.format(name=self.name),
+            about=self.about,
+            seed=seed,
+            **vars(self.architecture),
+        )
         return {
-            "README.md": CARD.format(**card),
-            "task.json": json.dumps(task, indent=2) + "\n",
+            "README.md": card,
+            "task.json": json.dumps(self.task, indent=2) + "\n",
             **self.data(),
         }
 
 
-def _program_rows() -> dict[str, str]:
+def program_rows() -> dict[str, str]:
+    """The code models' data: 1,500 programs in `programs.jsonl`."""
     rows = programs.rows(1500, random.Random(1))
     return {"programs.jsonl": "".join(json.dumps(row) + "\n" for row in rows)}
 
@@ -96,6 +105,7 @@ RECIPES: Mapping[str, Recipe] = {
             corpus=arithmetic.noisy_sums(0.5, **SUMS),
             settings=PretrainSettings(steps=700),
             task={
+                "task": "math",
                 "dataset": "reasoning-gym:chain_sum?"
                 + "&".join(f"{option}={value}" for option, value in SUMS.items()),
                 "template": arithmetic.PROMPT,
@@ -111,12 +121,13 @@ RECIPES: Mapping[str, Recipe] = {
             corpus=programs.noisy_programs(0.3),
             settings=PretrainSettings(steps=800, batch_size=48),
             task={
+                "task": "code",
                 "dataset": "programs.jsonl",
                 "stop": ["\n"],
                 "max_new_tokens": 32,
                 "learning_rate": 2e-4,
             },
-            data=_program_rows,
+            data=program_rows,
         ),
         Recipe(
             name="agentic",
@@ -125,6 +136,7 @@ RECIPES: Mapping[str, Recipe] = {
             corpus=worlds.clumsy_walks(LAKE, 0.6),
             settings=PretrainSettings(steps=1000, batch_size=32),
             task={
+                "task": "agentic",
                 "env": LAKE,
                 "template": "{prompt}",
                 "stop": ["\n"],

@@ -29,6 +29,7 @@ from layerpick.training.sandbox import (
 from layerpick.training.tasks.base import Prompt, SingleTurnTask, Split
 from layerpick.training.tasks.rewards import RewardFunction, call_reward, load_reward
 from layerpick.training.tasks.rows import Row, RowSource, StoredRows, open_rows, split_of
+from layerpick.training.trajectory import hash_text
 
 DEFAULT_DATASET = "google-research-datasets/mbpp"
 HUMAN_EVAL = "human-eval"
@@ -56,9 +57,25 @@ class CodeTask(SingleTurnTask):
             program_of(prompt, completion)
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
-        verdicts = run_programs(programs, unsafe=self.settings.unsafe_exec)
-        shares = [verdict.passed / verdict.total for verdict in verdicts]
+        shares = self._shares(programs)
         return [float(share == 1) for share in shares] if self.settings.all_or_nothing else shares
+
+    def _shares(self, programs: Sequence[Program]) -> list[float]:
+        """Share of tests that each program passes; equal programs run once for good."""
+        names = [hash_text(repr(program)) for program in programs]
+        new = {
+            name: program
+            for name, program in zip(names, programs, strict=True)
+            if name not in self._known_shares
+        }
+        verdicts = run_programs(list(new.values()), unsafe=self.settings.unsafe_exec)
+        self._known_shares.update(
+            {
+                name: verdict.passed / verdict.total
+                for name, verdict in zip(new, verdicts, strict=True)
+            }
+        )
+        return [self._known_shares[name] for name in names]
 
     @property
     def source(self) -> str:
@@ -73,6 +90,11 @@ class CodeTask(SingleTurnTask):
         """Raise LayerpickError where programs would have to run without a sandbox."""
         if not (self.settings.unsafe_exec or self.settings.reward):
             require_sandbox()
+
+    @cached_property
+    def _known_shares(self) -> dict[str, float]:
+        """By program, its tests included; a policy writes the same few programs again and again."""
+        return {}
 
     @cached_property
     def _rows(self) -> RowSource:

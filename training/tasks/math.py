@@ -61,10 +61,10 @@ class MathTask(SingleTurnTask):
 
 def is_correct(completion: str, answer: str) -> bool:
     """Whether the final answer of a completion equals `answer` as a number or expression."""
-    written, expected = completion.strip(), answer.strip()
+    written, expected = _final_answer(completion), answer.strip()
     if _PLAIN_NUMBER.fullmatch(written) and _PLAIN_NUMBER.fullmatch(expected):
         return Fraction(written) == Fraction(expected)
-    return _verified(_final_answer(written), expected)
+    return _verified(written, expected)
 
 
 def _final_answer(text: str) -> str:
