@@ -40,6 +40,8 @@ from layerpick.training.pretraining.flaws import (
 from layerpick.training.pretraining.pretrain import Corpus, PretrainSettings
 from layerpick.training.pretraining.recipes import LAKE, Recipe, program_rows
 
+SWEEP_STEPS = 60
+"""RL steps of every run of the shipped sweeps."""
 QUESTIONS = 1500
 """Rows of a task's data; a fifth of them is held out."""
 
@@ -53,6 +55,8 @@ class ZooModel:
     """What it is asked."""
     gain: str
     """What RL has to mend."""
+    algorithms: tuple[str, ...]
+    """Those it is swept with."""
 
 
 def _shape(family: str, layers: int, width: int, max_length: int = 64) -> Architecture:
@@ -69,6 +73,7 @@ def _model(
     corpus: Corpus,
     settings: PretrainSettings,
     task: Mapping[str, Any],
+    algorithms: tuple[str, ...],
     data: Callable[[], Mapping[str, str]] = dict,
 ) -> ZooModel:
     recipe = Recipe(
@@ -83,7 +88,7 @@ def _model(
         purpose="measuring where reinforcement learning helps",
         command="layerpick zoo build {name}",
     )
-    return ZooModel(recipe, skill, gain)
+    return ZooModel(recipe, skill, gain, algorithms)
 
 
 def _exercise(
@@ -92,11 +97,13 @@ def _exercise(
     gain: tuple[str, Corpus],
     steps: int,
     max_new_tokens: int,
+    algorithms: tuple[str, ...] = ("grpo", "dr_grpo"),
 ) -> ZooModel:
     """A model that answers exercises; its task is math."""
     task = {"task": "math", "dataset": "exercises.jsonl", "max_new_tokens": max_new_tokens}
     settings = PretrainSettings(steps=steps, batch_size=128)
-    return _model(shape, skill[0], *gain, settings, task, partial(_questions, skill[1]))
+    data = partial(_questions, skill[1])
+    return _model(shape, skill[0], *gain, settings, task, algorithms, data)
 
 
 def _questions(skill: Skill) -> dict[str, str]:
@@ -171,6 +178,7 @@ def _others() -> tuple[ZooModel, ...]:
             programs.noisy_programs(0.3),
             PretrainSettings(steps=1000, batch_size=48),
             code,
+            ("grpo",),
             program_rows,
         ),
         _model(
@@ -180,6 +188,7 @@ def _others() -> tuple[ZooModel, ...]:
             worlds.clumsy_walks(LAKE, 0.6),
             PretrainSettings(steps=1000, batch_size=32),
             lake,
+            ("gigpo", "grpo"),
         ),
     )
 

@@ -12,7 +12,7 @@ from layerpick.selector.probing import feature_table, probe
 from layerpick.selector.progress import Reporter
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.algorithms.table import make_algorithm
-from layerpick.training.errors import LayerpickError
+from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.passes import Bench, SweepSettings, model_label, run_pass
 from layerpick.training.scoring import held_out
 from layerpick.training.sweep import Measure, SweepPlan, choose_layers, default_rates, run_sweep
@@ -96,7 +96,13 @@ def _measure_features(
     if not probes or (known is not None and set(probes) <= set(known.costs)):
         return
     choice = replace(rollouts, prompts=RolloutChoice().prompts)
-    probed = probe(prepared, algorithm, choice, probes, learning_rate, seed=0, reporter=reporter)
+    try:
+        probed = probe(
+            prepared, algorithm, choice, probes, learning_rate, seed=0, reporter=reporter
+        )
+    except NoSignalError as error:
+        reporter.note(f"No features are kept beside the runs: {error}")
+        return
     write_features(feature_table(prepared, algorithm, probed), folder)
 
 

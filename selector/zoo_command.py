@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from layerpick.selector import options
-from layerpick.selector.progress import Reporter
 from layerpick.training.errors import LayerpickError
+
+if TYPE_CHECKING:
+    from layerpick.selector.progress import Reporter
 
 app = typer.Typer(
     help="Small models made from a seed, on which sweeps take minutes.", no_args_is_help=True
@@ -52,21 +53,71 @@ def list_models(as_json: options.Json = False) -> None:
     Console().print(table)
 
 
+Models = Annotated[
+    list[str], typer.Argument(help="Names from `layerpick zoo list`, or all.", metavar="MODEL…")
+]
+Folder = Annotated[Path, typer.Option("--zoo", help="Folder of the models.", file_okay=False)]
+
+
 @app.command("build")
-def build(
-    models: Annotated[
-        list[str], typer.Argument(help="Names from `layerpick zoo list`, or all.", metavar="MODEL…")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the models.", file_okay=False)] = Path("zoo"),
-) -> None:
+def build(models: Models, zoo: Folder = Path("zoo")) -> None:
     """Train models of the zoo from their seeds, each into its own folder.
 
     A model that lies in the folder already is not made again.
 
-    Example: layerpick zoo build qwen2-6-sum-noise && layerpick sweep zoo/qwen2-6-sum-noise
+    Example: layerpick zoo build qwen2-6-sum-noise
     """
-    from layerpick.calibration.zoo import ZOO
     from layerpick.selector.progress import reporting
+
+    with reporting() as reporter:
+        for name in _names(models):
+            _build(name, zoo, reporter)
+
+
+@app.command("sweep")
+def sweep(
+    models: Models,
+    zoo: Folder = Path("zoo"),
+    seeds: Annotated[int, typer.Option(help="Repetitions of everything.", min=1)] = 2,
+    out: Annotated[Path, typer.Option(help="Folder of all sweeps.", file_okay=False)] = Path(
+        "sweeps"
+    ),
+) -> None:
+    """Sweep models of the zoo with the settings of the shipped sweeps; builds those missing.
+
+    Each model is swept with every algorithm that the zoo names for it, as `layerpick sweep` \
+would, and all probes are measured. What is in the folder already is not measured again.
+
+    Example: layerpick zoo sweep all --out calibration/data/sweeps
+    """
+    from layerpick.calibration.zoo import SWEEP_STEPS, ZOO
+    from layerpick.probes.table import PROBES
+    from layerpick.selector.preparing import ModelChoice, RolloutChoice
+    from layerpick.selector.progress import reporting
+    from layerpick.selector.sweeping import SweepChoice, measure_sweep
+    from layerpick.training.tasks.base import TaskSettings
+
+    names = _names(models)
+    choice = SweepChoice(seeds=seeds, steps=SWEEP_STEPS, probes=tuple(PROBES))
+    with reporting() as reporter:
+        for name in names:
+            folder, model = _build(name, zoo, reporter), ZOO[name]
+            for algorithm in model.algorithms:
+                measured = measure_sweep(
+                    ModelChoice(str(folder)),
+                    str(model.recipe.task["task"]),
+                    TaskSettings(),
+                    algorithm,
+                    RolloutChoice(prompts=16, rows=2048),
+                    choice,
+                    out,
+                    reporter,
+                )
+                reporter.note(f"{measured} is measured.")
+
+
+def _names(models: list[str]) -> list[str]:
+    from layerpick.calibration.zoo import ZOO
 
     names = list(ZOO) if models == ["all"] else models
     for name in names:
@@ -74,16 +125,15 @@ def build(
             raise LayerpickError(
                 f"The zoo has no model '{name}': `layerpick zoo list` names those it has."
             )
-    with reporting() as reporter:
-        for name in names:
-            recipe, folder = ZOO[name].recipe, out / name
-            if (folder / "config.json").is_file():
-                reporter.note(f"{folder} is there already.")
-                continue
-            trained = recipe.make(folder, report=_bar(reporter, name, recipe.settings.steps))
-            reporter.note(f"{folder}: loss {trained.losses[-1]:.3f}")
+    return names
 
 
-def _bar(reporter: Reporter, name: str, steps: int) -> Callable[[int, float], None]:
-    done = reporter.stage(name, steps)
-    return lambda _step, _loss: done(1)
+def _build(name: str, zoo: Path, reporter: Reporter) -> Path:
+    """Make a model unless it is there; returns its folder."""
+    from layerpick.calibration.zoo import ZOO
+
+    recipe, folder = ZOO[name].recipe, zoo / name
+    if not (folder / "config.json").is_file():
+        done = reporter.stage(name, recipe.settings.steps)
+        recipe.make(folder, report=lambda _step, _loss: done(1))
+    return folder

@@ -73,3 +73,28 @@ def test_sparklines_span_their_limits():
     assert sparkline([], 0, 1) == ""
     assert sparkline([3, 3], 3, 3) == "▁▁"
     assert len(sparkline(list(range(100)), 0, 99)) == 20
+
+
+def test_features_are_kept_beside_the_runs_and_measured_once(layerpick, tmp_path, capfd):
+    from layerpick.calibration.features import FEATURES_FILE, read_features
+    from layerpick.calibration.store import read_folder
+
+    sizes = ["--steps", 1, "--prompts", 2, "--group-size", 4, "--heldout-prompts", 4]
+    options = [*sizes, "--lr-grid", "1e-4", "--layers", "0,3", "--out", tmp_path]
+    layerpick("--device", "cpu", *options, "--probes", "none")
+    (folder,) = tmp_path.glob("*/math-grpo")
+    assert read_features(folder) is None
+    layerpick("--device", "cpu", *options, "--probes", "weights,gradient")
+    table = read_features(folder)
+    records = read_folder(folder)
+    assert set(table.features) == set(table.costs) == {"weights", "gradient"}
+    assert table.weights_hash == records[0].settings.weights_hash
+    assert (table.family, table.layers, table.task) == ("qwen3", 6, "math")
+    assert all(len(v) == 6 for each in table.features.values() for v in each.values())
+    assert 0.3 < table.base_reward < 0.6 and table.rollouts.sampled_tokens > 500
+    before = (folder / FEATURES_FILE).stat().st_mtime_ns
+    layerpick("--device", "cpu", *options, "--probes", "gradient")
+    assert (folder / FEATURES_FILE).stat().st_mtime_ns == before
+    (folder / FEATURES_FILE).write_text("{}")
+    with pytest.raises(LayerpickError, match="no table of features"):
+        layerpick("--device", "cpu", *options, "--probes", "gradient")
