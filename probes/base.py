@@ -12,6 +12,8 @@ import numpy as np
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.loading import LoadedModel
 from layerpick.training.rollouts import Rollouts
+from layerpick.training.sampling import SamplingSettings
+from layerpick.training.tasks.base import Task
 
 Needs = Literal["weights", "forward", "backward", "training"]
 CLASSES: tuple[Needs, ...] = get_args(Needs)
@@ -37,6 +39,14 @@ class Budget:
     integration_steps: int = 4
     training_trajectories: int = 1024
     """Learned from, and judged on, by the probes that train off-policy."""
+    warm_up_steps: tuple[int, ...] = (10,)
+    """After how many of its RL steps the on-policy warm-up is judged."""
+    warm_up_episodes: int = 128
+    """Sampled in each of those steps for each layer, in groups as large as the rollouts'."""
+    judged_prompts: int = 64
+    """That the warm-up is judged on; no more than twice those of the rollouts."""
+    judged_samples: int = 4
+    """Episodes for each of them."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,12 @@ class ProbeInput:
     learning_rate: float = 1e-4
     """Of the probes that train: the rate that real training would use."""
     budget: Budget = field(default_factory=Budget)
+    task: Task | None = None
+    """What the rollouts are of; needed by the probes that sample."""
+    sampling: SamplingSettings | None = None
+    """How those probes sample."""
+    other: Rollouts | None = None
+    """Rollouts of the same weights on another task, to compare gradients with."""
 
     @property
     def layer_count(self) -> int:
@@ -77,6 +93,8 @@ class Measurement:
     """Tokens passed forward through the model (a backward pass counts its forward only)."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Features that this model or these rollouts do not allow, with the reason."""
+    sampled_tokens: int = 0
+    """Tokens written by policies that the probe trained, and by the model beside them."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +106,8 @@ class ProbeCost:
     """Tokens passed forward through the model (a backward pass counts its forward only)."""
     peak_bytes: int
     """Most memory held while the probe ran: resident on the CPU, allocated on CUDA."""
+    sampled_tokens: int = 0
+    """Tokens written while the probe ran."""
 
 
 @dataclass(frozen=True)

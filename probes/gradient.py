@@ -5,6 +5,7 @@ One micro-batch is one group: its gradient g_m is that of the advantage-weighted
 parameter's gradient is reduced to a sketch and freed as soon as it exists, so memory stays near
 weights + activations of one group. Groups without reward variance have zero gradient; they count
 and cost nothing. For a few groups two more backward passes split the gradient by class of token.
+Rollouts of another task, where given, are read alike and compared with by their mean gradient.
 
 Limits: inner products of layers with more than 131,072 parameters are unbiased estimates from a
 random subset of coordinates, exact ones below that; squared norms of whole layers and of module
@@ -14,6 +15,7 @@ kinds are always exact.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -123,14 +125,20 @@ class GradientProbe(Probe):
             "difficulty_agreement",
             "do easier and harder prompts pull the same way",
             "cos(ḡ_easier, ḡ_harder), halves by mean reward",
+            "gradient similarity between tasks (arXiv 2001.06782), within one",
+        ),
+        FeatureInfo(
+            "task_agreement",
+            "do this task and another one pull the same way (with --also)",
+            "cos(ḡ, ḡ_other)",
             "gradient similarity between tasks (arXiv 2001.06782)",
         ),
         *_part_features(),
     )
 
     def steps(self, shared: ProbeInput) -> int:
-        """One per group."""
-        return len(shared.rollouts.groups)
+        """One per group, of the other task too."""
+        return sum(len(each.groups) for each in (shared.rollouts, shared.other) if each)
 
     def measure(
         self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
@@ -139,47 +147,95 @@ class GradientProbe(Probe):
 
         Raises LayerpickError with fewer than two groups: the statistics compare groups.
         """
-        count = len(shared.rollouts.groups)
-        if count < 2:
+        if len(shared.rollouts.groups) < 2:
             raise LayerpickError("The gradient probes compare prompts: give --prompts 2 or more.")
-        signal = groups_with_signal(shared)
-        split = signal[: shared.budget.token_class_groups]
-        sketcher, tokens = _stream(shared, signal, split, on_done)
+        other = replace(shared, rollouts=shared.other) if shared.other else None
+        plan = _plan(shared, other)
+        sketcher = GradientSketcher(shared.model.layers, plan.places, shared.seed)
+        with sketcher.listening():
+            tokens = _stream(shared, sketcher, plan, on_done)
+            if other is not None:
+                tokens += _stream_other(other, sketcher, plan, on_done)
         rows = [
-            _layer_features(shared, sketcher.sketch(layer), module, signal, split)
+            _layer_features(shared, sketcher.sketch(layer), module, plan)
             for layer, module in enumerate(shared.model.layers)
         ]
         left_out = {}
-        if len(signal) < 2:
+        if other is not None and not (plan.signal and plan.other):
+            left_out["task_agreement"] = "one of the two tasks has no group that carries signal"
+        if len(plan.signal) < 2:
             reason = "fewer than two groups carry signal"
-            left_out = dict.fromkeys(("gradient_agreement", "difficulty_agreement"), reason)
-        if len(split) < 2:
-            reason = "fewer than two groups were split by class of token"
-            names = (f"{name}_{part}" for part in TOKEN_CLASSES for name in PART_STATISTICS)
+            names = ("gradient_agreement", "difficulty_agreement")
             left_out.update(dict.fromkeys(names, reason))
+        if len(plan.split) < 2:
+            reason = "fewer than two groups were split by class of token"
+            parts = (f"{name}_{part}" for part in TOKEN_CLASSES for name in PART_STATISTICS)
+            left_out.update(dict.fromkeys(parts, reason))
         features = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         return Measurement(features, tokens, left_out)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """Micro-batches: all groups, then those split, class after class, then the other task's."""
+
+    groups: int
+    signal: list[int]
+    """Groups that carry signal."""
+    split: list[int]
+    """Those of them that are split by class of token."""
+    other: list[int]
+    """Groups of the other task that carry signal."""
+
+    @property
+    def own(self) -> int:
+        """Micro-batches of this task."""
+        return self.groups + len(SEPARATE) * len(self.split)
+
+    @property
+    def places(self) -> int:
+        """All micro-batches."""
+        return self.own + len(self.other)
+
+
+def _plan(shared: ProbeInput, other: ProbeInput | None) -> _Plan:
+    signal = groups_with_signal(shared)
+    return _Plan(
+        len(shared.rollouts.groups),
+        signal,
+        signal[: shared.budget.token_class_groups],
+        groups_with_signal(other) if other is not None else [],
+    )
+
+
 def _stream(
-    shared: ProbeInput, signal: list[int], split: list[int], on_done: Callable[[int], None]
-) -> tuple[GradientSketcher, int]:
-    """Gradients of all groups, then those of the separate classes, class after class."""
-    count, tokens = len(shared.rollouts.groups), 0
-    places = count + len(SEPARATE) * len(split)
-    sketcher = GradientSketcher(shared.model.layers, places, shared.seed)
-    with sketcher.listening():
-        for group in range(count):
-            if group in signal:
-                reading = token_losses(shared, group)
-                if group in split:
-                    place = count + split.index(group)
-                    _split_by_class(shared, sketcher, reading, group, place, len(split))
-                sketcher.next_micro_batch(group)
-                reading.losses.sum().backward()
-                tokens += sum(len(t.tokens) for t in shared.rollouts.groups[group])
-            on_done(1)
-    return sketcher, tokens
+    shared: ProbeInput, sketcher: GradientSketcher, plan: _Plan, on_done: Callable[[int], None]
+) -> int:
+    """Gradients of this task's groups, whole and by class; returns the tokens read."""
+    tokens = 0
+    for group, trajectories in enumerate(shared.rollouts.groups):
+        if group in plan.signal:
+            reading = token_losses(shared, group)
+            if group in plan.split:
+                place = plan.groups + plan.split.index(group)
+                _split_by_class(shared, sketcher, reading, group, place, len(plan.split))
+            sketcher.next_micro_batch(group)
+            reading.losses.sum().backward()
+            tokens += sum(len(t.tokens) for t in trajectories)
+        on_done(1)
+    return tokens
+
+
+def _stream_other(
+    other: ProbeInput, sketcher: GradientSketcher, plan: _Plan, on_done: Callable[[int], None]
+) -> int:
+    """Gradients of the other task's groups; returns the tokens read."""
+    for place, group in enumerate(plan.other, start=plan.own):
+        sketcher.next_micro_batch(place)
+        token_losses(other, group).losses.sum().backward()
+        on_done(1)
+    on_done(len(other.rollouts.groups) - len(plan.other))
+    return sum(len(t.tokens) for group in plan.other for t in other.rollouts.groups[group])
 
 
 def _split_by_class(
@@ -203,10 +259,9 @@ def _layer_features(
     shared: ProbeInput,
     sketch: LayerSketch,
     module: torch.nn.Module,
-    signal: list[int],
-    split: list[int],
+    plan: _Plan,
 ) -> dict[str, float]:
-    count = len(shared.rollouts.groups)
+    count, signal, split = plan.groups, plan.signal, plan.split
     by_kind, norms = gram_matrices(sketch), sketch.squared_norms[:, :count].numpy()
     everything = by_kind.sum(axis=0)
     gram = everything[:count, :count]
@@ -221,9 +276,12 @@ def _layer_features(
         features["gradient_agreement"] = mean_cosine(gram[np.ix_(signal, signal)])
         halves = difficulty_halves(signal, mean_rewards(shared))
         features["difficulty_agreement"] = cosine_of_means(gram, *halves)
+    if signal and plan.other:
+        others = range(plan.own, plan.places)
+        features["task_agreement"] = cosine_of_means(everything, signal, others)
     if len(split) >= 2:
         for part, mix in _class_mixes(split, count).items():
-            parts[part] = size_and_signal(mix @ everything @ mix.T)
+            parts[part] = size_and_signal(mix @ everything[: plan.own, : plan.own] @ mix.T)
     for part, statistics in parts.items():
         features.update({f"{name}_{part}": statistics[name] for name in PART_STATISTICS})
     return features

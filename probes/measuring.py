@@ -40,7 +40,7 @@ def run_probe(
     if len(finite) < len(found.features):
         lost = ", ".join(sorted(set(found.features) - set(finite)))
         failure = "; ".join(filter(None, [failure, f"{lost}: not finite"]))
-    cost = ProbeCost(seconds, found.tokens, peak_memory(device))
+    cost = ProbeCost(seconds, found.tokens, peak_memory(device), found.sampled_tokens)
     return ProbeResult(finite, cost, failure)
 
 

@@ -41,15 +41,22 @@ def score_prompt(rewards: np.ndarray, moved: np.ndarray, divergence: np.ndarray)
 
 
 def summary(scores: Sequence[PromptScore]) -> Mapping[str, float]:
+    """What `means_over_prompts` makes of the prompts' scores."""
+    return means_over_prompts(
+        {
+            "gain": np.array([score.gain for score in scores]),
+            "normalised_gain": np.array([score.normalised_gain for score in scores]),
+            "kl": np.array([score.kl for score in scores]),
+        }
+    )
+
+
+def means_over_prompts(values: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Means over prompts with their standard errors, and the gain per √KL with its own.
 
-    The error of gain / √KL is that of its linearisation in both means. 0 where nothing moved.
+    values: by name, among them `gain` and `kl`, each (prompts,). The error of gain / √KL is that
+    of its linearisation in both means. 0 where nothing moved.
     """
-    values = {
-        "gain": np.array([score.gain for score in scores]),
-        "normalised_gain": np.array([score.normalised_gain for score in scores]),
-        "kl": np.array([score.kl for score in scores]),
-    }
     found: dict[str, float] = {}
     for name, each in values.items():
         found[name], found[f"{name}_error"] = float(each.mean()), _error(each)

@@ -10,6 +10,7 @@ from layerpick.probes.gradient import GradientProbe
 from layerpick.probes.hidden import HiddenProbe
 from layerpick.probes.off_policy import OffPolicyProbe
 from layerpick.probes.one_step import OneStepProbe
+from layerpick.probes.warm_up import WarmUpProbe
 from layerpick.probes.weights import WeightsProbe
 from layerpick.training.errors import LayerpickError
 
@@ -24,6 +25,7 @@ PROBES: dict[str, type[Probe]] = {
         AttributionProbe,
         OneStepProbe,
         OffPolicyProbe,
+        WarmUpProbe,
     )
 }
 

@@ -8,6 +8,8 @@ import typer
 
 from layerpick.selector import (
     auto_command,
+    calibrate_command,
+    evaluate_command,
     probes_command,
     suggest_command,
     sweep_command,
@@ -35,6 +37,8 @@ app.command("apply")(train_command.apply)
 app.command("auto")(auto_command.auto)
 app.command("sweep")(sweep_command.sweep)
 app.command("verify")(verify_command.verify)
+app.command("evaluate")(evaluate_command.evaluate)
+app.command("calibrate")(calibrate_command.calibrate)
 app.command("tasks")(tasks_command.tasks)
 app.command("probes")(probes_command.probes)
 app.add_typer(zoo_command.app, name="zoo")

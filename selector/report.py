@@ -10,6 +10,7 @@ from rich.text import Text
 from layerpick.selector.suggestion import LayerSuggestion, Suggestion
 
 FEATURE_HEADINGS = {
+    "warm_up_10_gain": "RL gain",
     "off_policy_10_gain_per_kl": "10-step gain",
     "one_step_gain_per_kl": "1-step gain",
     "gradient_snr": "gradient SNR",

@@ -22,6 +22,14 @@ def suggest(
             "commas, or all; see `layerpick probes`."
         ),
     ] = "weights,gradient",
+    warmup_steps: Annotated[
+        str | None,
+        typer.Option(
+            help="Probe with a real warm-up too, judged after 5, 10 or 20 RL steps of every "
+            "layer; several as in 5,10.",
+            show_default="10",
+        ),
+    ] = None,
     out: options.Out = Path("layerpick-out"),
     as_json: options.Json = False,
     dataset: options.Dataset = None,
@@ -49,6 +57,14 @@ def suggest(
             help="Write the rollouts to this .safetensors file.", rich_help_panel=options.SAMPLING
         ),
     ] = None,
+    also: Annotated[
+        Path | None,
+        typer.Option(
+            help="Rollouts of the same model on another task, from --save-rollouts: does that "
+            "task pull each layer the same way?",
+            rich_help_panel=options.SAMPLING,
+        ),
+    ] = None,
     revision: options.Revision = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -72,7 +88,9 @@ Writes suggestion.json and profile.png.
     """
     from rich.console import Console
 
+    from layerpick.probes.base import Budget
     from layerpick.probes.table import chosen_probes
+    from layerpick.probes.warm_up import chosen_steps
     from layerpick.selector.plots import draw_suggestion
     from layerpick.selector.preparing import ModelChoice, RolloutChoice
     from layerpick.selector.progress import reporting
@@ -80,6 +98,8 @@ Writes suggestion.json and profile.png.
     from layerpick.selector.suggesting import suggest as make_suggestion
     from layerpick.training.tasks.base import TaskSettings
 
+    asked = [probes, warmup_steps and "warm_up", also and "gradient"]
+    budget = Budget(warm_up_steps=chosen_steps(warmup_steps)) if warmup_steps else Budget()
     with reporting() as reporter:
         suggestion = make_suggestion(
             ModelChoice(model, revision, dtype, device, pad_token, allow_pickle, trust_remote_code),
@@ -104,8 +124,10 @@ Writes suggestion.json and profile.png.
                 rows=batch_size,
                 reuse=rollouts,
                 save=save_rollouts,
+                also=also,
             ),
-            probes=chosen_probes(probes),
+            probes=chosen_probes(",".join(name for name in asked if name)),
+            budget=budget,
             seed=seed,
             reporter=reporter,
         )

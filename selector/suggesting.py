@@ -79,7 +79,8 @@ def suggest(
             seconds=time.perf_counter() - start,
             load_seconds=loaded - start,
             sampling_seconds=probed.sampling_seconds,
-            sampled_tokens=samples.generated_tokens,
+            sampled_tokens=samples.generated_tokens
+            + sum(result.cost.sampled_tokens for result in results.values()),
             probe_tokens=sum(result.cost.tokens for result in results.values()),
             peak_bytes=summaries.peak_bytes(prepared.model, results),
             probes=summaries.probes(results),

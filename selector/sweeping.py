@@ -7,6 +7,8 @@ from pathlib import Path
 
 from layerpick.calibration.features import read_features, write_features
 from layerpick.calibration.store import FolderStore, sweep_folder
+from layerpick.probes.base import Budget
+from layerpick.probes.warm_up import STEPS
 from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
 from layerpick.selector.probing import feature_table, probe
 from layerpick.selector.progress import Reporter
@@ -98,7 +100,14 @@ def _measure_features(
     choice = replace(rollouts, prompts=RolloutChoice().prompts)
     try:
         probed = probe(
-            prepared, algorithm, choice, probes, learning_rate, seed=0, reporter=reporter
+            prepared,
+            algorithm,
+            choice,
+            probes,
+            learning_rate,
+            budget=Budget(warm_up_steps=STEPS),
+            seed=0,
+            reporter=reporter,
         )
     except NoSignalError as error:
         reporter.note(f"No features are kept beside the runs: {error}")

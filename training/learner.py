@@ -147,11 +147,25 @@ class Learner:
 
     def log_probs(self, lessons: Sequence[Lesson]) -> Iterator[tuple[Lesson, np.ndarray]]:
         """The policies' log-probabilities of the tokens in their lessons; (tokens written,)."""
+
+        @torch.no_grad()
+        def read(chunk: list[list[Lesson]]) -> Tensor:
+            with self._policies.stacked([row[0].policy for row in chunk]):
+                batch = self._batch(chunk)
+                return packed_log_probs(self._policies.model.model, batch, self._temperature)
+
+        return self._read(lessons, read)
+
+    def base_log_probs(self, lessons: Sequence[Lesson]) -> Iterator[tuple[Lesson, np.ndarray]]:
+        """The base policy's, of the same tokens in the same order."""
+        return self._read(lessons, lambda chunk: self._base_log_probs(self._batch(chunk)))
+
+    def _read(
+        self, lessons: Sequence[Lesson], read: Callable[[list[list[Lesson]]], Tensor]
+    ) -> Iterator[tuple[Lesson, np.ndarray]]:
+        """What `read` makes of each chunk, (tokens,), cut into lessons."""
         for chunk in self._chunks(self._rows(lessons)):
-            with torch.no_grad(), self._policies.stacked([row[0].policy for row in chunk]):
-                values = packed_log_probs(
-                    self._policies.model.model, self._batch(chunk), self._temperature
-                )
+            values = read(chunk)
             ordered = [lesson for row in chunk for lesson in row]
             ends = np.cumsum([lesson.trajectory.generated for lesson in ordered])
             yield from zip(ordered, np.split(values.cpu().numpy(), ends[:-1]), strict=True)
@@ -175,7 +189,7 @@ class Learner:
 
     @torch.no_grad()
     def _base_log_probs(self, batch: PackedBatch) -> Tensor:
-        assert self._base is not None, "a KL penalty needs the base policy"
+        assert self._base is not None, "a KL divergence needs the base policy"
         return packed_log_probs(self._base.model, batch, self._temperature)
 
     def _batch(self, chunk: Sequence[Sequence[Lesson]]) -> PackedBatch:

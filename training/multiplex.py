@@ -250,8 +250,8 @@ def check_multiplexing(model: LoadedModel) -> None:
                 raise ValueError("rows influence one another")
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         raise LayerpickError(
-            f"The layers of {type(model.model).__name__} cannot be multiplexed "
-            f"({str(error).splitlines()[0]}): use --engine trl."
+            f"The layers of {type(model.model).__name__} cannot be trained in one pass "
+            f"({str(error).splitlines()[0]}); `layerpick sweep --engine trl` trains one by one."
         ) from error
 
 

@@ -178,7 +178,9 @@ def save_rollouts(rollouts: Rollouts, path: Path) -> None:
 
 
 def load_rollouts(path: Path, model: LoadedModel | None = None) -> Rollouts:
-    """Read rollouts. Raises LayerpickError for a file that is none, or not of this model's weights.
+    """Read rollouts, if given a model, those of its weights.
+
+    Raises LayerpickError for a file that is none, or that other weights wrote.
     """
     from safetensors import SafetensorError, safe_open
 

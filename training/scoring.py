@@ -70,13 +70,20 @@ def score_model(
 ) -> HeldOutScore:
     """Score a model as it is; `stream` is that of its sampling noise."""
     episodes = play(model, task, on.prompts, on.samples, sampling, seed=seed, streams=(stream,))
-    return _score(episodes, on)
+    return score_of(episodes, on)
 
 
 def score_policies(
     policies: Policies, task: Task, sampling: SamplingSettings, on: HeldOut, seed: int
 ) -> list[HeldOutScore]:
     """Score every policy, in order."""
+    return [score_of(own, on) for own in play_policies(policies, task, sampling, on, seed)]
+
+
+def play_policies(
+    policies: Policies, task: Task, sampling: SamplingSettings, on: HeldOut, seed: int
+) -> list[list[Trajectory]]:
+    """Every policy's episodes on these prompts, in order."""
     episodes = play(
         policies.model,
         task,
@@ -88,10 +95,11 @@ def score_policies(
         make_decoder=policies.decoder,
     )
     share = len(episodes) // len(policies)
-    return [_score(episodes[start : start + share], on) for start in range(0, len(episodes), share)]
+    return [episodes[start : start + share] for start in range(0, len(episodes), share)]
 
 
-def _score(episodes: Sequence[Trajectory], on: HeldOut) -> HeldOutScore:
+def score_of(episodes: Sequence[Trajectory], on: HeldOut) -> HeldOutScore:
+    """The score that one policy's episodes make."""
     rewards = group_rewards(episodes).reshape(len(on.prompts), on.samples)
     means = tuple(float(value) for value in rewards.mean(axis=1))
     return HeldOutScore(means, sum(episode.generated for episode in episodes))

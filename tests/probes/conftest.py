@@ -28,11 +28,15 @@ def some_rollouts(groups=5, size=4, seed=0, silent=1, longest=12) -> Rollouts:
 
 @pytest.fixture(scope="session")
 def probe_input() -> Callable[..., ProbeInput]:
-    """`probe_input(model, algorithm, budget, learning_rate, **rollouts)`."""
+    """`probe_input(model, algorithm, budget, learning_rate, other, **rollouts)`."""
 
-    def make(model, algorithm="grpo", budget=None, learning_rate=1e-4, **kwargs) -> ProbeInput:
+    def make(
+        model, algorithm="grpo", budget=None, learning_rate=1e-4, other=None, **kwargs
+    ) -> ProbeInput:
+        """`other`: how to make another task's rollouts."""
         rollouts = some_rollouts(**kwargs)
-        chosen = make_algorithm(algorithm)
-        return ProbeInput(model, rollouts, chosen, 0, learning_rate, budget or Budget())
+        chosen, budget = make_algorithm(algorithm), budget or Budget()
+        others = some_rollouts(**other) if other else None
+        return ProbeInput(model, rollouts, chosen, 0, learning_rate, budget, other=others)
 
     return make

@@ -171,6 +171,35 @@ def test_parts_equal_gradients_of_their_own(probe_input, tiny, family):
     model.model.float()
 
 
+@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
+def test_agreement_with_another_task_equals_that_of_full_gradients(probe_input, tiny, family):
+    """Another task's rollouts change nothing but what compares with them."""
+    model = tiny(family)
+    model.model.double()
+    alone = probe_input(model)
+    shared = probe_input(model, other={"groups": 3, "size": 3, "seed": 7, "silent": 1})
+    found, without = GradientProbe().measure(shared), GradientProbe().measure(alone)
+    other = dataclasses.replace(shared, rollouts=shared.other)
+    both = zip(full_gradients(shared), full_gradients(other), strict=True)
+    for layer, means in enumerate([each.mean(axis=0) for each in pair] for pair in both):
+        cosine = means[0] @ means[1] / np.linalg.norm(means[0]) / np.linalg.norm(means[1])
+        assert found.features["task_agreement"][layer] == pytest.approx(cosine, rel=1e-4)
+    for name, values in without.features.items():
+        assert found.features[name] == pytest.approx(values, rel=1e-5), name
+    assert set(found.features) == {*without.features, "task_agreement"} and not without.left_out
+    read = sum(len(t.tokens) for g in groups_with_signal(other) for t in other.rollouts.groups[g])
+    assert found.tokens == without.tokens + read
+    same = dataclasses.replace(alone, other=alone.rollouts)
+    assert GradientProbe().measure(same).features["task_agreement"] == pytest.approx(np.ones(3))
+    model.model.float()
+
+
+def test_another_task_without_signal_is_left_out(probe_input, tiny):
+    found = GradientProbe().measure(probe_input(tiny("llama"), other={"groups": 2, "silent": 2}))
+    assert "no group that carries signal" in found.left_out["task_agreement"]
+    assert "task_agreement" not in found.features
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -231,7 +260,7 @@ def test_scaling_the_loss_leaves_ratios_unchanged(probe_input, tiny):
 def test_it_leaves_the_model_as_it_was(probe_input, tiny):
     model = tiny("gpt_neox")
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
-    shared = probe_input(model)
+    shared = probe_input(model, other={"seed": 1})
     result = run_probe(GradientProbe(), shared)
     for name, value in model.model.state_dict().items():
         assert torch.equal(value, before[name])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import weightwatcher
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,7 +77,6 @@ def test_weightwatcher_agrees(shape):
     WeightWatcher drops eigenvalues below 10⁻⁵ and fits fewer than 20 otherwise; these matrices
     have neither.
     """
-    weightwatcher = pytest.importorskip("weightwatcher", reason="a test-only dependency")
     matrix = heavy(shape).float()
     linear = torch.nn.Linear(shape[1], shape[0], bias=False)
     linear.weight.data = matrix

@@ -40,7 +40,7 @@ def test_all_probes_run_on_every_family(probe_input, tiny, family, dtype):
     model.model.to(dtype)
     for probe in MEASURING:
         done = []
-        shared = probe_input(model)
+        shared = probe_input(model, other={"groups": 2, "seed": 1, "silent": 0})
         result = run_probe(probe(), shared, done.append)
         assert result.failure is None, probe.name
         assert set(result.features) == {info.name for info in probe.features}
@@ -139,7 +139,8 @@ FEW = Budget(
 )
 def test_probes_run_on_a_real_model(probe_input, smollm2, names):
     model = load_model(smollm2, device="cpu")
-    shared = probe_input(model, groups=2, size=3, seed=3, silent=0, budget=FEW)
+    few = {"groups": 2, "size": 3, "silent": 0}
+    shared = probe_input(model, budget=FEW, seed=3, other={**few, "seed": 4}, **few)
     for name in names:
         result = run_probe(PROBES[name](), shared)
         assert result.failure is None

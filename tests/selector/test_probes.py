@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-import layerpick.selector.suggesting as suggesting
+import layerpick.selector.probing as probing
 from layerpick.probes.gradient import GradientProbe
 from layerpick.probes.table import PROBES
 from layerpick.selector import probes_command, suggest
@@ -36,7 +36,7 @@ class Broken(GradientProbe):
 @pytest.fixture
 def suggestion(tiny, settings, few, monkeypatch):
     table = {**PROBES, "broken": Broken}
-    monkeypatch.setattr(suggesting, "PROBES", table)
+    monkeypatch.setattr(probing, "PROBES", table)
     names = ["weights", "hidden", "broken", "gradient", "one_step"]
     folder = str(tiny("qwen3").folder)
     return suggest(folder, settings=settings, rollouts=few, probes=names)

@@ -1,0 +1,135 @@
+"""What the probes cost on a built-in model, against the limits they were given.
+
+    .venv/bin/python tests/benchmarks/probe_cost.py [--task math] [--repeats 3]
+
+Backward: gradient and curvature together against the gradient alone, attribution beside them, on
+the default rollouts; seconds are medians. Training: the off-policy probe on 1,024 samples. Whole:
+`layerpick suggest --probes all --warmup-steps 10` in a process of its own. Processor seconds say
+what a machine that does other work too would need if it were idle, on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+
+from layerpick.probes import off_policy
+from layerpick.probes.base import Budget, ProbeInput
+from layerpick.probes.measuring import run_probe
+from layerpick.probes.table import PROBES
+from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
+from layerpick.selector.training_run import default_rate
+from layerpick.training.algorithms.table import make_algorithm
+from layerpick.training.rollouts import sample_rollouts
+from layerpick.training.tasks.base import TaskSettings
+
+COMMAND = [sys.executable, "-c", "from layerpick.selector.entry import main; main()"]
+BACKWARD = ("gradient", "curvature", "attribution")
+SAMPLES = 1024
+TIMES = f"{max(off_policy.STEPS)} and {max(off_policy.EQUAL_KL_STEPS)}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What something cost."""
+
+    seconds: float
+    processor: float
+    memory: int
+    """Most bytes held."""
+
+    def show(self, name: str, limit: str = "") -> None:
+        """Print a row of the table."""
+        print(
+            f"{name:<34} {self.seconds:8.2f} s {self.processor:8.2f} s {self.memory / 1e6:8.0f} MB"
+            f"   {limit}"
+        )
+
+
+def given(prepared: Prepared, prompts: int, group_size: int) -> ProbeInput:
+    """Rollouts of a built-in model, and all that probes need beside them."""
+    rollouts = sample_rollouts(
+        prepared.model,
+        prepared.task,
+        prompts=prompts,
+        group_size=group_size,
+        sampling=prepared.sampling,
+        seed=0,
+    )
+    return ProbeInput(
+        prepared.model,
+        rollouts,
+        make_algorithm(prepared.task.default_algorithm),
+        0,
+        default_rate(prepared),
+        Budget(training_trajectories=SAMPLES),
+        prepared.task,
+        prepared.sampling,
+    )
+
+
+def cost(name: str, shared: ProbeInput, repeats: int) -> Cost:
+    """Median cost of a probe. Stops the script when the probe fails."""
+    found = []
+    for _ in range(repeats):
+        start = time.process_time()
+        result = run_probe(PROBES[name](), shared)
+        if result.failure:
+            sys.exit(f"{name}: {result.failure}")
+        processor = time.process_time() - start
+        found.append(Cost(result.cost.seconds, processor, result.cost.peak_bytes))
+    return Cost(
+        statistics.median(each.seconds for each in found),
+        statistics.median(each.processor for each in found),
+        max(each.memory for each in found),
+    )
+
+
+def whole(task: str) -> Cost:
+    """`layerpick suggest` with every probe."""
+    with tempfile.TemporaryDirectory() as out:
+        options = ["--task", task, "--probes", "all", "--warmup-steps", "10", "--out", out]
+        start = time.perf_counter()
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen([*COMMAND, "suggest", *options], **quiet)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+    if status != 0:
+        sys.exit("layerpick suggest failed")
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="math")
+    parser.add_argument("--repeats", type=int, default=3)
+    chosen = parser.parse_args()
+    usual = RolloutChoice(rows=2048)
+    prepared = prepare(ModelChoice(), chosen.task, TaskSettings(), usual)
+    print(f"{'':<34} {'time':>10} {'processor':>10} {'peak':>11}")
+    shared = given(prepared, usual.prompts, usual.group_size)
+    backward = {name: cost(name, shared, chosen.repeats) for name in BACKWARD}
+    for name, each in backward.items():
+        each.show(name)
+    alone = backward["gradient"].processor
+    ratio = 1 + backward["curvature"].processor / alone
+    verdict = "within 1.5" if ratio <= 1.5 else "MORE THAN 1.5"
+    print(f"gradient + curvature: {ratio:.2f} × the gradient alone ({verdict}); ", end="")
+    print(f"attribution: {backward['attribution'].processor / alone:.2f} × more")
+    many = given(prepared, SAMPLES // usual.group_size, usual.group_size)
+    cost("off_policy", many, 1).show(f"off_policy, {SAMPLES:,} samples", f"{TIMES} steps")
+    off_policy.STEPS, off_policy.EQUAL_KL_STEPS = (1, 3, 5, 10), (1,)
+    cost("off_policy", many, 1).show("  10 steps of it, and 1", "≤ 20 s on two idle cores")
+    cost("warm_up", shared, 1).show("warm_up, 10 steps")
+    whole(chosen.task).show("suggest --probes all, whole", "≤ 90 s on two idle cores")
+
+
+if __name__ == "__main__":
+    main()
