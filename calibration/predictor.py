@@ -17,6 +17,8 @@ class LayerFeatures:
     """(layers,), float64: relative depth in [0, 1]."""
     probes: Mapping[str, np.ndarray]
     """Features by name, each (layers,), float64."""
+    base_reward: float | None = None
+    """Mean reward of the rollouts, if any were sampled."""
 
 
 @dataclass(frozen=True)

