@@ -230,7 +230,7 @@ def _stored(example: TrainingExample, level: Level) -> StoredExample:
         contributions=tuple(map(_short, example.contributions)),
         errors=tuple(map(_short, example.errors)),
         features={
-            probe: {name: tuple(map(_short, values)) for name, values in own.items()}
+            probe: {name: tuple(map(_short, values)) for name, values in level.used(own).items()}
             for probe, own in example.features.items()
             if probe in level.probes
         },

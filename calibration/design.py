@@ -160,7 +160,7 @@ def _common(
     counts: dict[str, int] = {}
     for example in examples:
         for probe in level.probes:
-            for name, values in example.features[probe].items():
+            for name, values in level.used(example.features[probe]).items():
                 counts[name] = counts.get(name, 0) + bool(np.isfinite(values).all())
     lacking = {name: len(examples) - n for name, n in counts.items() if n < len(examples)}
     return tuple(sorted(set(counts) - set(lacking))), lacking

@@ -160,10 +160,11 @@ def hold_out(
 
 def shares(example: Example, level: Level) -> tuple[float, float]:
     """What a level costs, as shares of the sweep's written tokens and of its seconds."""
-    costs = [example.costs[probe] for probe in level.probes]
-    costs += [example.rollouts] if level.rollouts else []
-    tokens = sum(cost.sampled_tokens for cost in costs)
-    return tokens / max(example.tokens, 1), sum(c.seconds for c in costs) / example.seconds
+    parts = [(example.costs[probe], level.parts.get(probe, 1.0)) for probe in level.probes]
+    parts += [(example.rollouts, 1.0)] if level.rollouts else []
+    tokens = sum(cost.sampled_tokens * part for cost, part in parts)
+    seconds = sum(cost.seconds * part for cost, part in parts)
+    return tokens / max(example.tokens, 1), seconds / example.seconds
 
 
 def find_way(name: str) -> By:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from layerpick.training.errors import LayerpickError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,20 @@ class Level:
     probes: tuple[str, ...]
     rollouts: bool = True
     """Whether its probes read rollouts, which then count among its costs."""
+    unused: tuple[str, ...] = ()
+    """How the names of features begin that its probes measure and it makes no use of."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """By probe: the part of its stored cost that the features in use need, where not all."""
+
+    def used(self, features: Mapping[str, T]) -> dict[str, T]:
+        """Those of a probe's features that the level makes use of."""
+        return {name: v for name, v in features.items() if not name.startswith(self.unused)}
 
 
 _WEIGHTS = ("weights",)
-_BACKWARD = (*_WEIGHTS, "hidden", "bypass", "gradient", "curvature", "attribution")
-_OFF_POLICY = (*_BACKWARD, "one_step", "off_policy")
+_BACKWARD = (*_WEIGHTS, "hidden", "gradient", "curvature")
+_ONE_STEP = (*_BACKWARD, "bypass", "one_step")
+_OFF_POLICY = (*_ONE_STEP, "off_policy")
 _ON_POLICY = (*_OFF_POLICY, "warm_up")
 
 LEVELS: dict[str, Level] = {
@@ -29,8 +41,15 @@ LEVELS: dict[str, Level] = {
     for level in (
         Level("weights", "the weight files only", _WEIGHTS, rollouts=False),
         Level("backward", "forward and backward passes over the rollouts", _BACKWARD),
+        Level("one_step", "one step of training on the same rollouts", _ONE_STEP),
         Level("off_policy", "short training on the same rollouts", _OFF_POLICY),
-        Level("on_policy", "short RL, sampling anew", _ON_POLICY),
+        Level(
+            "on_policy",
+            "ten steps of RL, sampling anew",
+            _ON_POLICY,
+            unused=("warm_up_5_", "warm_up_20_"),
+            parts={"warm_up": 0.5},  # measured over 20 steps
+        ),
     )
 }
 """From cheap to dear; each has the probes of the one before."""

@@ -29,7 +29,7 @@ PROBES: dict[str, type[Probe]] = {
     )
 }
 
-DEFAULT_PROBES = ("weights", "gradient")
+DEFAULT_PROBES = ("weights", "hidden", "gradient", "curvature")
 """Those whose cost stays near that of the rollouts."""
 
 

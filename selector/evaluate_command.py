@@ -26,7 +26,8 @@ def evaluate(
     level: Annotated[
         str | None,
         typer.Option(
-            help="weights, backward, off_policy or on_policy: what is affordable. All if left out.",
+            help="weights, backward, one_step, off_policy or on_policy: what is affordable. All "
+            "if left out.",
             show_default=False,
         ),
     ] = None,

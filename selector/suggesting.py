@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from layerpick.calibration.calibrated import available_predictors, best_predictor
 from layerpick.calibration.position import load_position_predictor
 from layerpick.calibration.predictor import LayerFeatures
 from layerpick.probes.base import Budget
@@ -62,7 +63,8 @@ def suggest(
     )
     samples, results, features = probed.rollouts, probed.results, probed.features
     depth = np.array([prepared.model.layers.depth(k) for k in range(len(prepared.model.layers))])
-    prediction = load_position_predictor().predict(LayerFeatures(depth, features), seed)
+    predictor = best_predictor(available_predictors(), features) or load_position_predictor()
+    prediction = predictor.predict(LayerFeatures(depth, features, samples.mean_reward), seed)
     identity = prepared.model.identity
     sweep = find_measured(identity.name, identity.weights_hash, task, chosen.name)
     pick = int(prediction.contribution.argmax())
