@@ -169,10 +169,22 @@ def test_an_evaluation_holds_everything(made_examples):
 def test_costs_are_shares_of_the_sweep(made_examples):
     (example,) = made_examples(1)
     assert shares(example, LEVELS["weights"]) == pytest.approx((0, 0.01))
-    assert shares(example, LEVELS["backward"]) == pytest.approx((0.02, 0.08))  # 6 probes + 2 s
+    assert shares(example, LEVELS["backward"]) == pytest.approx((0.02, 0.06))  # 4 probes + 2 s
 
 
 def test_ways_are_known_by_name():
     assert find_way("family") == "family"
     with pytest.raises(LayerpickError, match="horoscope"):
         find_way("horoscope")
+
+
+def test_a_warm_up_of_ten_steps_counts_half_of_one_of_twenty(made_examples):
+    (example,) = made_examples(1)
+    level = LEVELS["on_policy"]
+    probes = {**example.features, "warm_up": {"warm_up_5_gain": 1, "warm_up_10_gain": 2}}
+    assert level.used(probes["warm_up"]) == {"warm_up_10_gain": 2}
+    cost = next(iter(example.costs.values()))
+    costs = {**dict.fromkeys(level.probes, replace(cost, seconds=1.0)), "warm_up": cost}
+    with_costs = replace(example, costs=costs, seconds=100.0)
+    others = len(level.probes) - 1 + example.rollouts.seconds
+    assert shares(with_costs, level)[1] == pytest.approx((others + cost.seconds / 2) / 100)
