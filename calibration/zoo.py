@@ -160,7 +160,7 @@ def _exercises() -> tuple[ZooModel, ...]:
         _exercise(_shape("qwen3", 10, 48), chain3, _noise(chain3[1]), 1200, 5),
         _exercise(_shape("gpt_neox", 8, 64), chain3, _strategy(chain3[1]), 1200, 14),
         _exercise(_shape("llama", 6, 64), order4, _confusion(order4[1], "<>"), 900, 7),
-        _exercise(_shape("qwen2", 8, 64), recall6, _form(recall6[1]), 1200, 4),
+        _exercise(_shape("qwen2", 8, 64), recall6, _form(recall6[1], 0.3, 0.5), 1200, 4),
         _exercise(_shape("gpt2", 12, 48), sum3, _habit(sum3[1]), 800, 6),
         _exercise(_shape("gemma3", 8, 48), chain3, _confusion(chain3[1], "+-"), 1200, 5),
     )

@@ -184,7 +184,7 @@ def test_a_warm_up_of_ten_steps_counts_half_of_one_of_twenty(made_examples):
     probes = {**example.features, "warm_up": {"warm_up_5_gain": 1, "warm_up_10_gain": 2}}
     assert level.used(probes["warm_up"]) == {"warm_up_10_gain": 2}
     cost = next(iter(example.costs.values()))
-    costs = {**dict.fromkeys(level.probes, replace(cost, seconds=1.0)), "warm_up": cost}
+    costs = {**dict.fromkeys(level.probes, cost), "warm_up": cost}
     with_costs = replace(example, costs=costs, seconds=100.0)
-    others = len(level.probes) - 1 + example.rollouts.seconds
+    others = (len(level.probes) - 1) * cost.seconds + example.rollouts.seconds
     assert shares(with_costs, level)[1] == pytest.approx((others + cost.seconds / 2) / 100)

@@ -75,7 +75,7 @@ def test_levels_grow_and_hold_only_probes_that_exist():
     for level in LEVELS.values():
         assert before < set(level.probes)
         before = set(level.probes)
-    assert set(LEVELS["on_policy"].probes) == set(PROBES)
+    assert set(PROBES) - set(LEVELS["on_policy"].probes) == {"attribution"}  # too dear
 
 
 def test_the_dearest_level_that_was_measured():

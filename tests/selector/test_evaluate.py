@@ -7,6 +7,7 @@ import pytest
 
 from layerpick.calibration import calibrated, store
 from layerpick.calibration.choice import choose
+from layerpick.calibration.levels import LEVELS
 from layerpick.calibration.regressors import DepthRegressor, RidgeRegressor
 from layerpick.probes.baselines import BASELINES
 from layerpick.selector import calibrating
@@ -61,7 +62,7 @@ def test_evaluate_as_json(layerpick, shipped):
     code, out, err = layerpick("evaluate", "--sweeps", shipped, "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert list(found["levels"]) == ["weights", "backward", "off_policy", "on_policy"]
+    assert list(found["levels"]) == list(LEVELS)
     assert len(found["levels"]["weights"]["sweeps"]) == 6
     assert len(found["levels"]["backward"]["sweeps"]) == 5
     means = found["levels"]["weights"]["means"]
@@ -117,7 +118,7 @@ def test_calibrate_adds_own_sweeps(layerpick, shipped, made_examples, write_swee
     found = json.loads(out)
     assert found["own_sweeps"] == 2
     written = calibrated.load_predictors(tmp_path / "cache" / "predictors")
-    assert set(written) == {"weights", "backward", "off_policy", "on_policy"}
+    assert set(written) == set(LEVELS)
     first = found["predictors"][0]
     assert (first["level"], first["sweeps"], first["models"]) == ("weights", 8, 8)
     for judged, sweeps in (("everywhere", 8), ("own", 2)):
@@ -133,12 +134,9 @@ def test_calibrate_on_the_shipped_sweeps_alone(layerpick, shipped, tmp_path):
     code, out, err = layerpick("calibrate", "--out", tmp_path / "out")
     assert code == 0, err
     assert "Written" in out and "before" not in out
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "backward.json",
-        "off_policy.json",
-        "on_policy.json",
-        "weights.json",
-    ]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        f"{level}.json" for level in LEVELS
+    )
 
 
 def test_a_calibration_that_fails_keeps_the_old_predictor(
