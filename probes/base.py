@@ -67,6 +67,9 @@ class ProbeInput:
     other: Rollouts | None = None
     """Rollouts of the same weights on another task, to compare gradients with."""
 
+    candidates: tuple[int, ...] | None = None
+    """Layers that the on-policy warm-up trains; None: all. Others get not-a-number."""
+
     @property
     def layer_count(self) -> int:
         """Number of decoder layers."""

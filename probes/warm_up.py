@@ -90,7 +90,8 @@ class WarmUpProbe(Probe):
         task, sampling = _setting(shared)
         times = shared.budget.warm_up_steps
         check_multiplexing(shared.model)
-        policies = SingleLayerPolicies(shared.model, range(shared.layer_count))
+        trained = list(shared.candidates or range(shared.layer_count))
+        policies = SingleLayerPolicies(shared.model, trained)
         judged: dict[int, list[dict[str, float]]] = {}
         steps = count(1)
         with counting_tokens(shared.model.model) as read:
@@ -114,15 +115,17 @@ class WarmUpProbe(Probe):
                 seed=step_seed(shared.seed, TRAINING),
                 on_step=after_step,
             )
-        for layer, run in enumerate(runs):
+        for layer, run in zip(trained, runs, strict=True):
             if run.failure is not None:
                 raise LayerpickError(f"The training of layer {layer} broke: {run.failure}.")
         features = {}
         for step, scores in judged.items():
-            for layer, score in enumerate(scores):
-                score.update(curve(runs[layer].rewards[:step], shared.rollouts.mean_reward))
+            for run, score in zip(runs, scores, strict=True):
+                score.update(curve(run.rewards[:step], shared.rollouts.mean_reward))
             for name in STATISTICS:
-                features[f"warm_up_{step}_{name}"] = np.array([score[name] for score in scores])
+                values = np.full(shared.layer_count, np.nan)
+                values[trained] = [score[name] for score in scores]
+                features[f"warm_up_{step}_{name}"] = values
         sampled = judge.sampled_tokens + sum(run.tokens for run in runs)
         return Measurement(features, sum(read), sampled_tokens=sampled)
 

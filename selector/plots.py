@@ -64,7 +64,7 @@ def _profile(axis, suggestion: Suggestion) -> None:  # type: ignore[no-untyped-d
 
 
 def _strip(axis, suggestion: Suggestion, name: str) -> None:  # type: ignore[no-untyped-def]
-    values = np.array([layer.features[name] for layer in suggestion.layers])
+    values = np.array([layer.features.get(name, np.nan) for layer in suggestion.layers])
     axis.bar(range(len(values)), values, width=0.7, color=GREY)
     axis.patches[suggestion.pick].set_color(GREEN)
     axis.set_ylabel(

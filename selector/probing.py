@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,6 +65,23 @@ def probe(
     `learning_rate` is that of the probes that train. Raises NoSignalError when no group's rewards
     differ.
     """
+    shared, sampled = sample(
+        prepared, algorithm, rollouts, learning_rate, budget=budget, seed=seed, reporter=reporter
+    )
+    return replace(sampled, results=run_probes(shared, probes, reporter))
+
+
+def sample(
+    prepared: Prepared,
+    algorithm: Algorithm,
+    rollouts: RolloutChoice,
+    learning_rate: float,
+    *,
+    budget: Budget | None = None,
+    seed: int,
+    reporter: Reporter,
+) -> tuple[ProbeInput, Probed]:
+    """What every probe needs, and the rollouts without any probe's results yet."""
     other = load_rollouts(rollouts.also, prepared.model) if rollouts.also else None
     start = time.perf_counter()
     samples = _rollouts(prepared, rollouts, seed, reporter)
@@ -82,6 +99,13 @@ def probe(
         prepared.sampling,
         other,
     )
+    return shared, Probed(samples, signal, seconds, {})
+
+
+def run_probes(
+    shared: ProbeInput, probes: Sequence[str], reporter: Reporter
+) -> dict[str, ProbeResult]:
+    """Results by probe; one that fails says why."""
     results = {}
     for name in probes:
         measured = PROBES[name]()
@@ -89,7 +113,7 @@ def probe(
         results[name] = run_probe(measured, shared, done)
         if results[name].failure:
             reporter.note(f"Probe {name}: {results[name].failure}")
-    return Probed(samples, signal, seconds, results)
+    return results
 
 
 def feature_table(prepared: Prepared, algorithm: Algorithm, probed: Probed) -> FeatureTable:

@@ -28,7 +28,7 @@ MOST_SHOWN = 6
 
 def shown_features(suggestion: Suggestion) -> list[str]:
     """The most telling features that were measured; if none of them was, the first of any."""
-    measured = suggestion.layers[0].features
+    measured = suggestion.layers[suggestion.pick].features
     known = [name for name in FEATURE_HEADINGS if name in measured]
     return (known or list(measured))[:MOST_SHOWN]
 
@@ -59,6 +59,8 @@ def sentences(suggestion: Suggestion) -> list[str]:
         f"{suggestion.coverage:.0%}).",
         f"Basis: {suggestion.basis}.",
     ]
+    if suggestion.stopped:
+        lines.append(f"Stopped: {suggestion.stopped}.")
     if suggestion.measured_by:
         lines.append(f"Measured contributions: {suggestion.measured_by}.")
     lines += [
@@ -98,7 +100,10 @@ def _table(suggestion: Suggestion) -> Table:
             f"{layer.predicted:.2f}",
             _interval(layer),
             f"{layer.chance_best:.0%}",
-            *(f"{layer.features[name]:.3g}" for name in features),
+            *(
+                f"{value:.3g}" if (value := layer.features.get(name)) is not None else "–"
+                for name in features
+            ),
         ]
         if suggestion.measured_by:
             cells.append("–" if layer.measured is None else f"{layer.measured:.2f}")
@@ -112,7 +117,7 @@ def _probe_lines(suggestion: Suggestion) -> list[str]:
     costs = [f"{p.name} {p.seconds:.1f} s, {_bytes(p.peak_bytes)}" for p in probes]
     lines = [f"Probes (time, peak memory): {'; '.join(costs)}."] if costs else []
     lines += [f"Left out of {p.name}: {escape(p.failure)}" for p in probes if p.failure]
-    hidden = len(suggestion.layers[0].features) - len(shown_features(suggestion))
+    hidden = len(suggestion.layers[suggestion.pick].features) - len(shown_features(suggestion))
     if hidden:
         lines.append(f"{hidden} more features of each layer are in suggestion.json.")
     return lines

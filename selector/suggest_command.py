@@ -30,6 +30,18 @@ def suggest(
             show_default="10",
         ),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Minutes, or a share of a sweep's time as 5%: measure from cheap to dear, in "
+            "place of --probes, until the pick is certain enough or this is spent.",
+            show_default=False,
+        ),
+    ] = None,
+    confidence: Annotated[
+        float,
+        typer.Option(help="With --budget: chance of being best at which to stop.", min=0, max=1),
+    ] = 0.9,
     out: options.Out = Path("layerpick-out"),
     as_json: options.Json = False,
     dataset: options.Dataset = None,
@@ -95,11 +107,12 @@ Writes suggestion.json and profile.png.
     from layerpick.selector.preparing import ModelChoice, RolloutChoice
     from layerpick.selector.progress import reporting
     from layerpick.selector.report import print_suggestion
+    from layerpick.selector.spending import read_budget
     from layerpick.selector.suggesting import suggest as make_suggestion
     from layerpick.training.tasks.base import TaskSettings
 
     asked = [probes, warmup_steps and "warm_up", also and "gradient"]
-    budget = Budget(warm_up_steps=chosen_steps(warmup_steps)) if warmup_steps else Budget()
+    sizes = Budget(warm_up_steps=chosen_steps(warmup_steps)) if warmup_steps else Budget()
     with reporting() as reporter:
         suggestion = make_suggestion(
             ModelChoice(model, revision, dtype, device, pad_token, allow_pickle, trust_remote_code),
@@ -127,7 +140,8 @@ Writes suggestion.json and profile.png.
                 also=also,
             ),
             probes=chosen_probes(",".join(name for name in asked if name)),
-            budget=budget,
+            budget=sizes,
+            spending=read_budget(budget, confidence) if budget is not None else None,
             seed=seed,
             reporter=reporter,
         )

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from layerpick.calibration.calibrated import available_predictors, best_predictor
-from layerpick.calibration.position import load_position_predictor
-from layerpick.calibration.predictor import LayerFeatures
+from layerpick.calibration.calibrated import available_predictors
 from layerpick.probes.base import Budget
 from layerpick.probes.table import DEFAULT_PROBES
 from layerpick.selector import summaries
 from layerpick.selector.measurements import find_measured
 from layerpick.selector.preparing import ModelChoice, RolloutChoice, prepare
-from layerpick.selector.probing import probe
+from layerpick.selector.probing import run_probes, sample
 from layerpick.selector.progress import Reporter, Silent
+from layerpick.selector.spending import Spending, Spent, predict, spend
 from layerpick.selector.suggestion import Cost, Suggestion
 from layerpick.selector.training_run import default_rate
 from layerpick.training.algorithms.table import make_algorithm
@@ -35,12 +35,14 @@ def suggest(
     rollouts: RolloutChoice | None = None,
     probes: Sequence[str] = DEFAULT_PROBES,
     budget: Budget | None = None,
+    spending: Spending | None = None,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Suggestion:
     """Predict which decoder layer of `model` gains most from RL on `task`, trained alone.
 
     `model` is a Hub id, a folder, a .gguf file, or None for the built-in model of the task.
+    `spending` measures level after level in place of `probes`, until the pick is certain enough.
     Raises LayerpickError for whatever the user can mend, NoSignalError when the model's rewards
     do not differ within any group.
     """
@@ -51,26 +53,31 @@ def suggest(
     prepared = prepare(choice, task, settings or TaskSettings(), rollouts)
     chosen = make_algorithm(algorithm or prepared.task.default_algorithm)
     loaded = time.perf_counter()
-    probed = probe(
+    shared, sampled = sample(
         prepared,
         chosen,
         rollouts,
-        probes,
         default_rate(prepared),
         budget=budget,
         seed=seed,
         reporter=reporter,
     )
+    predictors = available_predictors()
+    if spending is None:
+        probed = replace(sampled, results=run_probes(shared, probes, reporter))
+        spent = Spent(probed, predict(shared, probed, predictors), None)
+    else:
+        spent = spend(shared, sampled, spending, predictors, reporter)
+    prediction, probed = spent.prediction, spent.probed
     samples, results, features = probed.rollouts, probed.results, probed.features
     depth = np.array([prepared.model.layers.depth(k) for k in range(len(prepared.model.layers))])
-    predictor = best_predictor(available_predictors(), features) or load_position_predictor()
-    prediction = predictor.predict(LayerFeatures(depth, features, samples.mean_reward), seed)
     identity = prepared.model.identity
     sweep = find_measured(identity.name, identity.weights_hash, task, chosen.name)
     pick = int(prediction.contribution.argmax())
     return Suggestion(
         pick=pick,
         basis=prediction.basis,
+        stopped=spent.stopped,
         measured_by=sweep.source if sweep else None,
         coverage=prediction.coverage,
         layers=summaries.layers(depth, prediction, features, sweep),

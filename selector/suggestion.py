@@ -105,6 +105,7 @@ class Suggestion(_Value):
     schema_version: int = SCHEMA_VERSION
     pick: int
     basis: str
+    stopped: str | None = Field(default=None, description="why a budget was not spent further")
     measured_by: str | None = Field(description="whose measurement `measured` is")
     coverage: float = Field(description="share of measurements the intervals should hold")
     layers: tuple[LayerSuggestion, ...]

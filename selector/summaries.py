@@ -44,7 +44,11 @@ def layers(
             interval=(float(prediction.low[layer]), float(prediction.high[layer])),
             chance_best=float(prediction.chance_best[layer]),
             measured=sweep.contribution(layer) if sweep and layer in sweep.layers else None,
-            features={name: float(values[layer]) for name, values in features.items()},
+            features={
+                name: float(values[layer])
+                for name, values in features.items()
+                if np.isfinite(values[layer])
+            },
         )
         for layer in range(len(depth))
     )

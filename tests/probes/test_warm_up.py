@@ -233,3 +233,14 @@ def test_a_real_model_warms_up(make, smollm2):
     }
     for values in result.features.values():
         assert values.shape == (30,) and np.isfinite(values).all()
+
+
+def test_only_the_candidates_are_trained(make, tiny):
+    shared = make(tiny("llama"))
+    some = dataclasses.replace(shared, candidates=(0, 2))
+    everything, found = WarmUpProbe().measure(shared), WarmUpProbe().measure(some)
+    for name, values in found.features.items():
+        assert np.isnan(values[1])
+        assert values[[0, 2]] == pytest.approx(everything.features[name][[0, 2]], rel=0.03)
+    assert found.sampled_tokens < everything.sampled_tokens
+    assert run_probe(WarmUpProbe(), some).features.keys() == found.features.keys()

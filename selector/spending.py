@@ -1,0 +1,183 @@
+"""Spend a budget on probes, from cheap to dear, until the pick is certain enough.
+
+The cheap probes come first. A dearer level follows only while the chance that the pick is the best
+layer is too low and its expected time fits what is left of the budget. The on-policy warm-up trains
+only the layers that can still be best: at most half, those with the highest chances.
+
+Limits: expected times are passes over the rollouts times what one pass took the gradient probe, so
+a budget can be overrun by the part of a level that this misses. A layer that a warm-up leaves out
+keeps the prediction it had.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+
+import numpy as np
+
+from layerpick.calibration.calibrated import StoredPredictor, best_predictor
+from layerpick.calibration.levels import LEVELS, Level
+from layerpick.calibration.position import load_position_predictor
+from layerpick.calibration.predictor import LayerFeatures, Prediction
+from layerpick.probes.base import ProbeInput
+from layerpick.selector.probing import Probed, run_probes
+from layerpick.selector.progress import Reporter
+from layerpick.training.errors import LayerpickError
+
+SWEEP_EPISODES = 60 * 128
+"""Of one run of a sweep, at `layerpick sweep`'s own steps, prompts and group size."""
+FIRST = "backward"
+"""The level that is measured whatever the budget."""
+OUT_OF_THE_QUESTION = 0.02
+"""Chances of being best that together are given up."""
+_JUDGED = 16
+"""Passes in which the off-policy warm-up judges, over halves of the rollouts."""
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a person is willing to spend, and when to stop earlier."""
+
+    amount: float
+    """Minutes, or a share of a sweep's time."""
+    is_share: bool
+    confidence: float = 0.9
+    """Chance of being best that is certain enough."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What came of it."""
+
+    probed: Probed
+    prediction: Prediction
+    stopped: str | None
+    """Why nothing more was measured; None where no budget was given."""
+
+
+def read_budget(text: str, confidence: float) -> Spending:
+    """`10` (minutes) or `5%` (of the time of a sweep). Raises LayerpickError for anything else."""
+    number = text.removesuffix("%")
+    try:
+        amount = float(number)
+    except ValueError:
+        amount = 0.0
+    if not 0 < amount < float("inf"):
+        raise LayerpickError(
+            f"--budget '{text}' is neither minutes, as 10, nor a share of a sweep's time, as 5%."
+        )
+    share = number != text
+    return Spending(amount / 100 if share else amount, share, confidence)
+
+
+def spend(
+    shared: ProbeInput,
+    sampled: Probed,
+    spending: Spending,
+    predictors: Mapping[str, StoredPredictor],
+    reporter: Reporter,
+) -> Spent:
+    """Measure level after level; see the module."""
+    start = time.perf_counter() - sampled.sampling_seconds
+    probed = replace(sampled, results=run_probes(shared, LEVELS[FIRST].probes, reporter))
+    prediction = predict(shared, probed, predictors)
+    pass_seconds = probed.results["gradient"].cost.seconds
+    seconds = _seconds(spending, shared, sampled.sampling_seconds + pass_seconds)
+    for level in list(LEVELS.values())[list(LEVELS).index(FIRST) + 1 :]:
+        chance = float(prediction.chance_best.max())
+        if chance >= spending.confidence:
+            return Spent(probed, prediction, f"certain enough, {chance:.0%}")
+        if level.name not in predictors:
+            continue
+        remaining = seconds - (time.perf_counter() - start)
+        cost = _expected_passes(level, shared, probed) * (
+            sampled.sampling_seconds + pass_seconds if level.name == "on_policy" else pass_seconds
+        )
+        if cost > remaining:
+            reason = f"the budget of {seconds:.0f} s leaves {max(remaining, 0):.0f} s"
+            about = f"the level {level.name} needs about {cost:.0f} s"
+            return Spent(probed, prediction, f"{reason}, {about}")
+        candidates = still_possible(prediction) if level.name == "on_policy" else None
+        wanted = [name for name in level.probes if name not in probed.results]
+        asked = replace(shared, candidates=candidates)
+        results = {**probed.results, **run_probes(asked, wanted, reporter)}
+        probed = replace(probed, results=results)
+        prediction = merge(prediction, predict(shared, probed, predictors), candidates)
+    return Spent(probed, prediction, "nothing dearer is left to measure")
+
+
+def predict(
+    shared: ProbeInput, probed: Probed, predictors: Mapping[str, StoredPredictor]
+) -> Prediction:
+    """By the dearest predictor that the features allow, else from position alone."""
+    layers = shared.model.layers
+    depth = np.array([layers.depth(layer) for layer in range(len(layers))])
+    predictor = best_predictor(predictors, probed.features) or load_position_predictor()
+    asked = LayerFeatures(depth, probed.features, probed.rollouts.mean_reward)
+    return predictor.predict(asked, shared.seed)
+
+
+def still_possible(prediction: Prediction) -> tuple[int, ...]:
+    """Layers that can still be best: at most half, at least two, in order of depth.
+
+    The others' chances of being best together stay below `OUT_OF_THE_QUESTION`, unless that would
+    keep more than half.
+    """
+    order = np.argsort(-prediction.chance_best, kind="stable")
+    sums = np.cumsum(prediction.chance_best[order])
+    enough = int(np.searchsorted(sums, 1 - OUT_OF_THE_QUESTION)) + 1
+    kept = min(enough, most_candidates(len(order)))
+    kept = max(kept, min(2, len(order)))
+    return tuple(sorted(order[:kept].tolist()))
+
+
+def merge(before: Prediction, after: Prediction, candidates: tuple[int, ...] | None) -> Prediction:
+    """`after` for the candidates, `before` for the layers that were left out.
+
+    Chances of the candidates are those of `after`, scaled to what `before` gave them together.
+    """
+    if candidates is None:
+        return after
+    chosen = np.isin(np.arange(len(after.contribution)), candidates)
+    chances = np.where(chosen, after.chance_best, 0.0)
+    share = before.chance_best[chosen].sum()
+    total = chances.sum()
+    chances = np.where(chosen, chances * share / total if total else 0.0, before.chance_best)
+    return replace(
+        after,
+        contribution=np.where(chosen, after.contribution, before.contribution),
+        low=np.where(chosen, after.low, before.low),
+        high=np.where(chosen, after.high, before.high),
+        chance_best=chances / chances.sum(),
+    )
+
+
+def _seconds(spending: Spending, shared: ProbeInput, pass_seconds: float) -> float:
+    if not spending.is_share:
+        return 60 * spending.amount
+    runs = shared.layer_count + 1
+    passes = runs * SWEEP_EPISODES / len(shared.rollouts.trajectories)
+    return spending.amount * passes * pass_seconds
+
+
+def _expected_passes(level: Level, shared: ProbeInput, probed: Probed) -> float:
+    """Passes over the rollouts that what is missing of a level takes; each layer's run starts at
+    that layer, so that it is half a pass on average."""
+    layers, budget = shared.layer_count, shared.budget
+    share = min(1.0, budget.training_trajectories / len(shared.rollouts.trajectories))
+    episodes = max(budget.warm_up_steps) * budget.warm_up_episodes
+    passes = {
+        "bypass": 0.5,
+        "one_step": share * (1 + layers / 2),
+        "off_policy": share * layers / 2 * (30 + _JUDGED),
+        "warm_up": most_candidates(layers) * episodes / len(shared.rollouts.trajectories),
+    }
+    return sum(passes.get(name, 0.0) for name in level.probes if name not in probed.results)
+
+
+def most_candidates(layers: int) -> int:
+    """How many layers a warm-up may have to train."""
+    return max(2, ceil(layers / 2))
