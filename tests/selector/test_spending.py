@@ -93,7 +93,7 @@ def known(probe: str) -> set[str]:
 
 def test_levels_are_measured_until_the_budget_is_spent(predictors):
     few = RolloutChoice(prompts=8)
-    everything = suggest(rollouts=few, probes=[p for p in LEVELS["one_step"].probes])
+    everything = suggest(rollouts=few, probes=list(LEVELS["one_step"].probes))
     predictors(everything, "backward", "one_step")
     spent = suggest(rollouts=few, spending=read_budget("30", 1.0))
     assert [probe.name for probe in spent.cost.probes] == list(LEVELS["one_step"].probes)
