@@ -20,7 +20,6 @@ from layerpick.training.pretraining import programs, worlds
 from layerpick.training.pretraining.architecture import Architecture
 from layerpick.training.pretraining.exercises import (
     Skill,
-    chains,
     edits,
     recall,
     reversal,
@@ -143,26 +142,30 @@ def _sorting_and_reversal(generator: random.Random) -> Any:
 
 def _exercises() -> tuple[ZooModel, ...]:
     sum3, sum4, sort5 = ("sum", sums(3)), ("sum", sums(4)), ("sort", sorting(5))
-    reverse6, edit5 = ("reverse", reversal(6)), ("edit", edits(5))
-    recall5, recall6 = ("recall", recall(5, 2)), ("recall", recall(6, 2))
-    chain3, order4 = ("chain", chains(3)), ("order", _sorting_and_reversal)
+    reverse5, reverse6, edit5 = (
+        ("reverse", reversal(5)),
+        ("reverse", reversal(6)),
+        ("edit", edits(5)),
+    )
+    recall3, order4 = ("recall", recall(3)), ("order", _sorting_and_reversal)
     return (
         _exercise(_shape("qwen2", 6, 64), sum3, _noise(sum3[1]), 700, 5),
         _exercise(_shape("llama", 8, 64), sum4, _strategy(sum4[1]), 900, 18),
         _exercise(_shape("gpt2", 8, 64), sort5, _noise(sort5[1]), 700, 8),
         _exercise(_shape("gemma3", 4, 64), reverse6, _form(reverse6[1]), 600, 9),
         _exercise(_shape("gpt_neox", 6, 64), edit5, _habit(edit5[1]), 800, 8),
-        _exercise(_shape("qwen3", 8, 64), recall6, _noise(recall6[1]), 1200, 4),
-        _exercise(_shape("llama", 12, 48), recall5, _strategy(recall5[1], 0.3), 1200, 12),
-        _exercise(_shape("qwen2", 4, 64), sum3, _transfer(sums(2), sum3[1]), 700, 5),
-        _exercise(_shape("gpt2", 6, 64), sum3, _confusion(sum3[1], "+-"), 900, 5),
-        _exercise(_shape("gemma3", 6, 64), sort5, _transfer(sorting(4), sort5[1], 0.03), 700, 8),
-        _exercise(_shape("qwen3", 10, 48), chain3, _noise(chain3[1]), 1200, 5),
-        _exercise(_shape("gpt_neox", 8, 64), chain3, _strategy(chain3[1]), 1200, 14),
         _exercise(_shape("llama", 6, 64), order4, _confusion(order4[1], "<>"), 900, 7),
-        _exercise(_shape("qwen2", 8, 64), recall6, _form(recall6[1], 0.3, 0.5), 1200, 4),
         _exercise(_shape("gpt2", 12, 48), sum3, _habit(sum3[1]), 800, 6),
-        _exercise(_shape("gemma3", 8, 48), chain3, _confusion(chain3[1], "+-"), 1200, 5),
+        _exercise(_shape("qwen3", 8, 64), reverse5, _noise(reverse5[1]), 600, 8),
+        _exercise(_shape("llama", 4, 64), edit5, _noise(edit5[1]), 600, 8),
+        _exercise(_shape("gemma3", 6, 64), sum3, _noise(sum3[1]), 700, 5),
+        _exercise(_shape("gpt_neox", 8, 64), reverse5, _noise(reverse5[1]), 700, 8),
+        _exercise(_shape("gpt2", 6, 64), edit5, _noise(edit5[1], 0.6), 700, 8),
+        _exercise(_shape("qwen2", 10, 48), sort5, _noise(sort5[1]), 700, 8),
+        _exercise(_shape("gemma3", 6, 64), sort5, _transfer(sorting(4), sort5[1]), 700, 8),
+        _exercise(_shape("qwen2", 4, 64), sum3, _transfer(sums(2), sum3[1], 0.2), 900, 5),
+        _exercise(_shape("qwen3", 6, 64), recall3, _noise(recall3[1]), 1000, 4),
+        _exercise(_shape("llama", 5, 64), sum3, _strategy(sum3[1], 0.2), 800, 12),
     )
 
 
