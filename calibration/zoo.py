@@ -133,7 +133,7 @@ def _transfer(
 
 
 def _confusion(skill: Skill, pair: str) -> tuple[str, Corpus]:
-    return "confusion", confused(skill, pair, 0.5)
+    return "confusion", confused(skill, pair, 0.42)
 
 
 def _sorting_and_reversal(generator: random.Random) -> Any:
