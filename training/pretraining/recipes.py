@@ -125,7 +125,7 @@ RECIPES: Mapping[str, Recipe] = {
                 "dataset": "programs.jsonl",
                 "stop": ["\n"],
                 "max_new_tokens": 32,
-                "learning_rate": 2e-4,
+                "learning_rate": 5e-4,
             },
             data=program_rows,
         ),
@@ -141,7 +141,7 @@ RECIPES: Mapping[str, Recipe] = {
                 "template": "{prompt}",
                 "stop": ["\n"],
                 "max_new_tokens": 7,
-                "learning_rate": 2e-4,
+                "learning_rate": 5e-4,
             },
         ),
     )
