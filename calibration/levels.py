@@ -35,6 +35,8 @@ _BACKWARD = (*_WEIGHTS, "hidden", "gradient", "curvature")
 _ONE_STEP = (*_BACKWARD, "bypass", "one_step")
 _OFF_POLICY = (*_ONE_STEP, "off_policy")
 _ON_POLICY = (*_OFF_POLICY, "warm_up")
+_LONGER_OFF_POLICY = ("off_policy_20_", "equal_kl_")
+_PART_OF_OFF_POLICY = {"off_policy": 14 / 39}  # passes: steps and judgements up to ten steps
 
 LEVELS: dict[str, Level] = {
     level.name: level
@@ -42,13 +44,19 @@ LEVELS: dict[str, Level] = {
         Level("weights", "the weight files only", _WEIGHTS, rollouts=False),
         Level("backward", "forward and backward passes over the rollouts", _BACKWARD),
         Level("one_step", "one step of training on the same rollouts", _ONE_STEP),
-        Level("off_policy", "short training on the same rollouts", _OFF_POLICY),
+        Level(
+            "off_policy",
+            "ten steps of training on the same rollouts",
+            _OFF_POLICY,
+            unused=_LONGER_OFF_POLICY,
+            parts=_PART_OF_OFF_POLICY,
+        ),
         Level(
             "on_policy",
             "ten steps of RL, sampling anew",
             _ON_POLICY,
-            unused=("warm_up_5_", "warm_up_20_"),
-            parts={"warm_up": 0.5},  # measured over 20 steps
+            unused=(*_LONGER_OFF_POLICY, "warm_up_5_", "warm_up_20_"),
+            parts={**_PART_OF_OFF_POLICY, "warm_up": 0.5},  # ten of twenty steps
         ),
     )
 }

@@ -39,6 +39,10 @@ class Budget:
     integration_steps: int = 4
     training_trajectories: int = 1024
     """Learned from, and judged on, by the probes that train off-policy."""
+    off_policy_steps: tuple[int, ...] = (1, 3, 5, 10)
+    """When the off-policy warm-up at one learning rate is judged."""
+    equal_kl_steps: tuple[int, ...] = ()
+    """When the one at rates that move every layer alike is judged; none: it is not run."""
     warm_up_steps: tuple[int, ...] = (10,)
     """After how many of its RL steps the on-policy warm-up is judged."""
     warm_up_episodes: int = 128

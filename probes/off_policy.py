@@ -25,9 +25,9 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.policies import TrainedCopy
 
 STEPS = (1, 3, 5, 10, 20)
-"""When the policies trained at one rate are judged."""
+"""When the policies trained at one rate can be judged."""
 EQUAL_KL_STEPS = (1, 3, 5, 10)
-"""When those trained at rates that move every layer alike are judged."""
+"""When those trained at rates that move every layer alike can be judged."""
 MAX_GRADIENT_NORM = 1.0
 MOST_HELD_BYTES = 8e9
 SCORES = {
@@ -72,21 +72,27 @@ class OffPolicyProbe(Probe):
 
     def steps(self, shared: ProbeInput) -> int:
         """One per layer, rate and half."""
-        return 4 * shared.layer_count
+        return (4 if shared.budget.equal_kl_steps else 2) * shared.layer_count
 
     def measure(
         self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
-        """Train every layer on both halves, at one rate, then at rates of equal movement."""
+        """Train every layer on both halves, at one rate, then at rates of equal movement.
+
+        The second kind of rates, if the budget asks for it, comes from the movement after the
+        first judgement of the first kind.
+        """
         halves = cross_fitting_halves(shared)
         _refuse_much(shared, halves)
         read = tuple(list(texts(shared, half, keep=True)) for half in halves)
         rates = np.full(shared.layer_count, shared.learning_rate)
-        features = _measure(shared, read, rates, "off_policy", STEPS, on_done)
-        moved = features["off_policy_1_kl"].clip(min=1e-12)
-        rates = rates * np.sqrt(np.exp(np.log(moved).mean()) / moved)
-        features.update(_measure(shared, read, rates, "equal_kl", EQUAL_KL_STEPS, on_done))
-        steps = sum(max(times) + len(times) for times in (STEPS, EQUAL_KL_STEPS))
+        plain, equal = shared.budget.off_policy_steps, shared.budget.equal_kl_steps
+        features = _measure(shared, read, rates, "off_policy", plain, on_done)
+        if equal:
+            moved = features[f"off_policy_{min(plain)}_kl"].clip(min=1e-12)
+            rates = rates * np.sqrt(np.exp(np.log(moved).mean()) / moved)
+            features.update(_measure(shared, read, rates, "equal_kl", equal, on_done))
+        steps = sum(max(times) + len(times) for times in (plain, equal) if times)
         passes = steps * shared.layer_count
         tokens = sum(text.tokens for half in read for text in half)
         return Measurement(features, passes * tokens)

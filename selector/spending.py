@@ -33,8 +33,6 @@ FIRST = "backward"
 """The level that is measured whatever the budget."""
 OUT_OF_THE_QUESTION = 0.02
 """Chances of being best that together are given up."""
-_JUDGED = 16
-"""Passes in which the off-policy warm-up judges, over halves of the rollouts."""
 
 
 @dataclass(frozen=True)
@@ -167,12 +165,13 @@ def _expected_passes(level: Level, shared: ProbeInput, probed: Probed) -> float:
     """Passes over the rollouts that what is missing of a level takes; each layer's run starts at
     that layer, so that it is half a pass on average."""
     layers, budget = shared.layer_count, shared.budget
+    judged = budget.off_policy_steps
     share = min(1.0, budget.training_trajectories / len(shared.rollouts.trajectories))
     episodes = max(budget.warm_up_steps) * budget.warm_up_episodes
     passes = {
         "bypass": 0.5,
         "one_step": share * (1 + layers / 2),
-        "off_policy": share * layers / 2 * (30 + _JUDGED),
+        "off_policy": share * layers / 2 * (max(judged) + len(judged)),
         "warm_up": most_candidates(layers) * episodes / len(shared.rollouts.trajectories),
     }
     return sum(passes.get(name, 0.0) for name in level.probes if name not in probed.results)

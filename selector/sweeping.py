@@ -7,8 +7,8 @@ from pathlib import Path
 
 from layerpick.calibration.features import read_features, write_features
 from layerpick.calibration.store import FolderStore, sweep_folder
+from layerpick.probes import off_policy, warm_up
 from layerpick.probes.base import Budget
-from layerpick.probes.warm_up import STEPS
 from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
 from layerpick.selector.probing import feature_table, probe
 from layerpick.selector.progress import Reporter
@@ -105,7 +105,11 @@ def _measure_features(
             choice,
             probes,
             learning_rate,
-            budget=Budget(warm_up_steps=STEPS),
+            budget=Budget(
+                off_policy_steps=off_policy.STEPS,
+                equal_kl_steps=off_policy.EQUAL_KL_STEPS,
+                warm_up_steps=warm_up.STEPS,
+            ),
             seed=0,
             reporter=reporter,
         )

@@ -186,5 +186,6 @@ def test_a_warm_up_of_ten_steps_counts_half_of_one_of_twenty(made_examples):
     cost = next(iter(example.costs.values()))
     costs = {**dict.fromkeys(level.probes, cost), "warm_up": cost}
     with_costs = replace(example, costs=costs, seconds=100.0)
-    others = (len(level.probes) - 1) * cost.seconds + example.rollouts.seconds
+    off_policy = 14 / 39  # of its passes, those of ten steps with four judgements
+    others = (len(level.probes) - 2 + off_policy) * cost.seconds + example.rollouts.seconds
     assert shares(with_costs, level)[1] == pytest.approx((others + cost.seconds / 2) / 100)

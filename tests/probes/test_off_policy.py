@@ -17,17 +17,12 @@ from layerpick.probes.one_step import OneStepProbe
 from layerpick.probes.table import PROBES
 
 RATE = 1e-3
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    monkeypatch.setattr(off_policy, "STEPS", (1, 3))
-    monkeypatch.setattr(off_policy, "EQUAL_KL_STEPS", (1,))
+FEW = Budget(off_policy_steps=(1, 3), equal_kl_steps=(1,))
 
 
 @pytest.fixture
 def shared(probe_input, tiny, family):
-    return probe_input(tiny(family), learning_rate=RATE)
+    return probe_input(tiny(family), learning_rate=RATE, budget=FEW)
 
 
 def log_probs(model, trajectory) -> torch.Tensor:
@@ -139,7 +134,7 @@ def test_every_family_learns_and_stays_as_it_was(probe_input, tiny, family, dtyp
     model.model.to(dtype)
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
     for name in ("one_step", "off_policy"):
-        result = run_probe(PROBES[name](), probe_input(model, learning_rate=RATE))
+        result = run_probe(PROBES[name](), probe_input(model, learning_rate=RATE, budget=FEW))
         assert result.failure is None
         assert all(np.isfinite(values).all() for values in result.features.values())
         moved = next(values for key, values in result.features.items() if key.endswith("kl"))
