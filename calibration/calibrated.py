@@ -133,9 +133,12 @@ class StoredPredictor(_Stored):
     examples: tuple[StoredExample, ...]
     versions: dict[str, str]
 
-    def fit(self) -> CalibratedPredictor:
-        """Refit. Raises LayerpickError when its settings are not this version's."""
-        examples = [stored.example() for stored in self.examples]
+    def fit(self, without: str | None = None) -> CalibratedPredictor:
+        """Refit, without the model of that weights hash: nobody is asked about its own lessons.
+
+        Raises LayerpickError when its settings are not this version's.
+        """
+        examples = [stored.example() for stored in self.examples if stored.weights_hash != without]
         design = make_design(examples, find_level(self.level))
         return CalibratedPredictor(design, from_settings(self.regressor))
 
@@ -199,12 +202,17 @@ def available_predictors() -> dict[str, StoredPredictor]:
 
 
 def best_predictor(
-    predictors: Mapping[str, StoredPredictor], features: Collection[str]
+    predictors: Mapping[str, StoredPredictor],
+    features: Collection[str],
+    without: str | None = None,
 ) -> CalibratedPredictor | None:
-    """The dearest predictor that the measured features allow, fitted; None if there is none."""
+    """The dearest predictor that the measured features allow, fitted; None if there is none.
+
+    `without` is the weights hash of the model asked about, whose own sweeps it must not know.
+    """
     for level in reversed(LEVELS):
         if level in predictors and predictors[level].knows(features):
-            return predictors[level].fit()
+            return predictors[level].fit(without)
     return None
 
 

@@ -113,7 +113,8 @@ def predict(
     """By the dearest predictor that the features allow, else from position alone."""
     layers = shared.model.layers
     depth = np.array([layers.depth(layer) for layer in range(len(layers))])
-    predictor = best_predictor(predictors, probed.features) or load_position_predictor()
+    own = shared.model.identity.weights_hash
+    predictor = best_predictor(predictors, probed.features, own) or load_position_predictor()
     asked = LayerFeatures(depth, probed.features, probed.rollouts.mean_reward)
     return predictor.predict(asked, shared.seed)
 

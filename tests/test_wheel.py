@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("selector", "probes", "training", "calibration")
-NOT_SHIPPED = {"__pycache__"}
+NOT_SHIPPED = {".claims", "__pycache__"}
 
 
 def run(*command: str | Path, cwd: Path) -> str:

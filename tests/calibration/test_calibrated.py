@@ -259,3 +259,11 @@ def test_loading_and_predicting_take_less_than_two_seconds(made_examples, tmp_pa
     start = time.process_time()
     load_predictors(tmp_path)["on_policy"].fit().predict(examples[0].layer_features(), 0)
     assert time.process_time() - start < 2
+
+
+def test_a_model_is_not_asked_about_its_own_lessons(made_examples):
+    stored = calibrate(made_examples(5), LEVELS["weights"])
+    everyone, others = stored.fit(), stored.fit(without="hash-2")
+    assert {example.weights_hash for example in everyone.design.examples} >= {"hash-2"}
+    assert "hash-2" not in {example.weights_hash for example in others.design.examples}
+    assert "4 models" in others.predict(made_examples(5)[2].layer_features(), 0).basis
