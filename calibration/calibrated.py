@@ -37,6 +37,8 @@ DIGITS = 5
 DRAWS = 4000
 WIDEST = 3.0
 """Most that strangeness widens an interval, as a factor."""
+FAR = 2.0
+"""Strangeness beyond which what was learned says less of a model than its depth alone."""
 ENOUGH = 0.9
 """Share of a probe's features that must be there for its level to be used."""
 _PACKAGES = ("layerpick", "mapie", "numpy", "scikit-learn", "scipy")
@@ -81,6 +83,10 @@ class CalibratedPredictor(Predictor):
             coverage=COVERAGE,
             basis=self._basis(strangeness),
         )
+
+    def strangeness(self, features: LayerFeatures) -> float:
+        """Distance to the models learned from; above 1 is outside calibration."""
+        return self._strangeness.of(columns_of(features, self.design.features, self.level))
 
     def _basis(self, strangeness: float) -> str:
         sweeps, models = len(self.design.examples), len(set(self.design.models.tolist()))

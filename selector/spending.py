@@ -18,7 +18,7 @@ from math import ceil
 
 import numpy as np
 
-from layerpick.calibration.calibrated import StoredPredictor, best_predictor
+from layerpick.calibration.calibrated import FAR, StoredPredictor, best_predictor
 from layerpick.calibration.levels import LEVELS, Level
 from layerpick.calibration.position import load_position_predictor
 from layerpick.calibration.predictor import LayerFeatures, Prediction
@@ -110,12 +110,17 @@ def spend(
 def predict(
     shared: ProbeInput, probed: Probed, predictors: Mapping[str, StoredPredictor]
 ) -> Prediction:
-    """By the dearest predictor that the features allow, else from position alone."""
+    """By the dearest predictor that the features allow.
+
+    From position alone where there is none, or the model is far outside its calibration.
+    """
     layers = shared.model.layers
     depth = np.array([layers.depth(layer) for layer in range(len(layers))])
     own = shared.model.identity.weights_hash
-    predictor = best_predictor(predictors, probed.features, own) or load_position_predictor()
     asked = LayerFeatures(depth, probed.features, probed.rollouts.mean_reward)
+    predictor = best_predictor(predictors, probed.features, own)
+    if predictor is None or predictor.strangeness(asked) > FAR:
+        return load_position_predictor().predict(asked, shared.seed)
     return predictor.predict(asked, shared.seed)
 
 

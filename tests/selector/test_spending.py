@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from layerpick.calibration.calibrated import calibrate
 from layerpick.calibration.levels import LEVELS
 from layerpick.calibration.predictor import Prediction
-from layerpick.selector import suggesting
+from layerpick.selector import spending, suggesting
 from layerpick.selector.preparing import RolloutChoice
 from layerpick.selector.spending import merge, most_candidates, read_budget, still_possible
 from layerpick.selector.suggesting import suggest
@@ -104,3 +104,13 @@ def test_levels_are_measured_until_the_budget_is_spent(predictors):
     sure = suggest(rollouts=few, spending=read_budget("30", 0.01))
     assert sure.stopped.startswith("certain enough")
     assert len(sure.cost.probes) == len(LEVELS["backward"].probes)
+
+
+def test_a_model_far_from_all_others_is_predicted_by_position(predictors, monkeypatch):
+    few = RolloutChoice(prompts=8)
+    near = suggest(rollouts=few, probes=LEVELS["weights"].probes)
+    predictors(near, "weights")
+    assert "measured sweeps" in suggest(rollouts=few, probes=LEVELS["weights"].probes).basis
+    monkeypatch.setattr(spending, "FAR", 0.0)
+    far = suggest(rollouts=few, probes=LEVELS["weights"].probes)
+    assert far.basis.startswith("position only")
