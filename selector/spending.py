@@ -4,8 +4,8 @@ The cheap probes come first. A dearer level follows only while the chance that t
 layer is too low and its expected time fits what is left of the budget. The on-policy warm-up trains
 only the layers that can still be best: at most half, those with the highest chances.
 
-Limits: expected times are passes over the rollouts times what one pass took the gradient probe, so
-a budget can be overrun by the part of a level that this misses. A layer that a warm-up leaves out
+Limits: expected times are passes over the rollouts times what one pass took a cheaper probe, so a
+budget can be overrun by the part of a level that this misses. A layer that a warm-up leaves out
 keeps the prediction it had.
 """
 
@@ -82,8 +82,8 @@ def spend(
     start = time.perf_counter() - sampled.sampling_seconds
     probed = replace(sampled, results=run_probes(shared, LEVELS[FIRST].probes, reporter))
     prediction = predict(shared, probed, predictors)
-    pass_seconds = probed.results["gradient"].cost.seconds
-    seconds = _seconds(spending, shared, sampled.sampling_seconds + pass_seconds)
+    a_step = sampled.sampling_seconds + _pass_seconds(shared, probed)
+    seconds = _seconds(spending, shared, a_step)
     for level in list(LEVELS.values())[list(LEVELS).index(FIRST) + 1 :]:
         chance = float(prediction.chance_best.max())
         if chance >= spending.confidence:
@@ -92,7 +92,8 @@ def spend(
             continue
         remaining = seconds - (time.perf_counter() - start)
         cost = _expected_passes(level, shared, probed) * (
-            sampled.sampling_seconds + pass_seconds if level.name == "on_policy" else pass_seconds
+            _pass_seconds(shared, probed)
+            + (sampled.sampling_seconds if level.name == "on_policy" else 0.0)
         )
         if cost > remaining:
             reason = f"the budget of {seconds:.0f} s leaves {max(remaining, 0):.0f} s"
@@ -167,17 +168,36 @@ def _seconds(spending: Spending, shared: ProbeInput, pass_seconds: float) -> flo
     return spending.amount * passes * pass_seconds
 
 
+def _pass_seconds(shared: ProbeInput, probed: Probed) -> float:
+    """Seconds of a pass over the rollouts: the one-step probe's, once it has run.
+
+    The gradient probe's until then, which also sketches every gradient: too much rather than less.
+    """
+    one_step = probed.results.get("one_step")
+    if one_step is None or one_step.failure:
+        return probed.results["gradient"].cost.seconds
+    return one_step.cost.seconds / _one_step_passes(shared)
+
+
+def _one_step_passes(shared: ProbeInput) -> float:
+    return _read_share(shared) * (1 + shared.layer_count / 2)
+
+
+def _read_share(shared: ProbeInput) -> float:
+    """Share of the rollouts that the probes that train off-policy read."""
+    return min(1.0, shared.budget.training_trajectories / len(shared.rollouts.trajectories))
+
+
 def _expected_passes(level: Level, shared: ProbeInput, probed: Probed) -> float:
     """Passes over the rollouts that what is missing of a level takes; each layer's run starts at
     that layer, so that it is half a pass on average."""
     layers, budget = shared.layer_count, shared.budget
     judged = budget.off_policy_steps
-    share = min(1.0, budget.training_trajectories / len(shared.rollouts.trajectories))
     episodes = max(budget.warm_up_steps) * budget.warm_up_episodes
     passes = {
         "bypass": 0.5,
-        "one_step": share * (1 + layers / 2),
-        "off_policy": share * layers / 2 * (max(judged) + len(judged)),
+        "one_step": _one_step_passes(shared),
+        "off_policy": _read_share(shared) * layers / 2 * (max(judged) + len(judged)),
         "warm_up": most_candidates(layers) * episodes / len(shared.rollouts.trajectories),
     }
     return sum(passes.get(name, 0.0) for name in level.probes if name not in probed.results)
