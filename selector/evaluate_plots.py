@@ -10,8 +10,7 @@ import numpy as np
 
 from layerpick.calibration.evaluation import Evaluation, LevelAccuracy
 from layerpick.calibration.intervals import COVERAGE
-from layerpick.selector.plots import BLUE, GREEN, GREY
-from layerpick.training.files import replacing
+from layerpick.selector.plots import BLUE, GREEN, GREY, save_picture
 
 
 def draw_evaluation(found: Evaluation, folder: Path) -> list[Path]:
@@ -35,8 +34,7 @@ def _write(draw: Callable[[Any, Evaluation], None], found: Evaluation, path: Pat
     draw(figure, found)
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png", metadata={"Software": "layerpick"})
+    save_picture(figure, path)
 
 
 def _predicted(figure: Any, found: Evaluation) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from layerpick.selector.report import heading, shown_features
 from layerpick.selector.suggestion import Suggestion
 from layerpick.training.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BLUE, GREEN, GREY = "#2f6fab", "#2a9d5c", "#7a7a7a"
 
@@ -35,8 +39,7 @@ def draw_suggestion(suggestion: Suggestion, path: Path) -> None:
         f"{suggestion.task.algorithm}: layer {suggestion.pick} picked",
         fontsize=11,
     )
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png", metadata={"Software": "layerpick"})
+    save_picture(figure, path)
 
 
 def _profile(axis, suggestion: Suggestion) -> None:  # type: ignore[no-untyped-def]
@@ -77,3 +80,9 @@ def _strip(axis, suggestion: Suggestion, name: str) -> None:  # type: ignore[no-
     axis.set_yticks([0], [""])
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(length=0)
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png", metadata={"Software": "layerpick"})

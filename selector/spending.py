@@ -115,10 +115,8 @@ def predict(
 
     From position alone where there is none, or the model is far outside its calibration.
     """
-    layers = shared.model.layers
-    depth = np.array([layers.depth(layer) for layer in range(len(layers))])
     own = shared.model.identity.weights_hash
-    asked = LayerFeatures(depth, probed.features, probed.rollouts.mean_reward)
+    asked = LayerFeatures(shared.model.layers.depths, probed.features, probed.rollouts.mean_reward)
     predictor = best_predictor(predictors, probed.features, own)
     if predictor is None or predictor.strangeness(asked) > FAR:
         return load_position_predictor().predict(asked, shared.seed)
@@ -134,8 +132,7 @@ def still_possible(prediction: Prediction) -> tuple[int, ...]:
     order = np.argsort(-prediction.chance_best, kind="stable")
     sums = np.cumsum(prediction.chance_best[order])
     enough = int(np.searchsorted(sums, 1 - OUT_OF_THE_QUESTION)) + 1
-    kept = min(enough, most_candidates(len(order)))
-    kept = max(kept, min(2, len(order)))
+    kept = max(2, min(enough, most_candidates(len(order))))
     return tuple(sorted(order[:kept].tolist()))
 
 

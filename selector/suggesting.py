@@ -9,8 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from layerpick.calibration.calibrated import available_predictors
 from layerpick.probes.base import Budget
 from layerpick.probes.table import DEFAULT_PROBES
@@ -70,7 +68,6 @@ def suggest(
         spent = spend(shared, sampled, spending, predictors, reporter)
     prediction, probed = spent.prediction, spent.probed
     samples, results, features = probed.rollouts, probed.results, probed.features
-    depth = np.array([prepared.model.layers.depth(k) for k in range(len(prepared.model.layers))])
     identity = prepared.model.identity
     sweep = find_measured(identity.name, identity.weights_hash, task, chosen.name)
     pick = int(prediction.contribution.argmax())
@@ -80,7 +77,7 @@ def suggest(
         stopped=spent.stopped,
         measured_by=sweep.source if sweep else None,
         coverage=prediction.coverage,
-        layers=summaries.layers(depth, prediction, features, sweep),
+        layers=summaries.layers(prepared.model.layers.depths, prediction, features, sweep),
         model=summaries.model(prepared.model),
         task=summaries.task(prepared.task, chosen),
         rollouts=summaries.rollouts(samples, probed.signal),

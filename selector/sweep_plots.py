@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from layerpick.calibration.reading import Reading
-from layerpick.training.files import replacing
+from layerpick.selector.plots import save_picture
 
 BLUE, GREEN, GREY = "#2f6fab", "#2a9d5c", "#7a7a7a"
 
@@ -30,8 +30,7 @@ def draw_sweep(reading: Reading, path: Path) -> None:
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}",
         fontsize=10,
     )
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png", metadata={"Software": "layerpick"})
+    save_picture(figure, path)
 
 
 def draw_profile(axis: Any, reading: Reading) -> None:

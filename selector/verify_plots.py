@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from layerpick.selector.plots import BLUE, GREEN, GREY
+from layerpick.selector.plots import BLUE, GREEN, GREY, save_picture
 from layerpick.selector.verifying import Verification
-from layerpick.training.files import replacing
 
 
 def draw_verification(found: Verification, path: Path) -> None:
@@ -57,5 +56,4 @@ def draw_verification(found: Verification, path: Path) -> None:
         axis.legend(fontsize=8, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{found.model} · {found.task} · {found.algorithm}", fontsize=10)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png", metadata={"Software": "layerpick"})
+    save_picture(figure, path)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from layerpick.training.errors import LayerpickError
@@ -35,6 +36,11 @@ class DecoderLayers:
     def depth(self, layer: int) -> float:
         """Relative depth in [0, 1]: 0 at the input, 1 at the last layer."""
         return layer / (len(self.modules) - 1) if len(self.modules) > 1 else 0.0
+
+    @property
+    def depths(self) -> np.ndarray:
+        """(layers,), float64: the relative depth of each."""
+        return np.array([self.depth(layer) for layer in range(len(self.modules))])
 
     def prefix(self, layer: int) -> str:
         """What the names of a layer's parameters begin with, e.g. `model.layers.3.`."""
