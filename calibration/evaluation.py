@@ -160,7 +160,9 @@ def hold_out(
 
 def shares(example: Example, level: Level) -> tuple[float, float]:
     """What a level costs, as shares of the sweep's written tokens and of its seconds."""
-    parts = [(example.costs[probe], level.parts.get(probe, 1.0)) for probe in level.probes]
+    parts = [
+        (example.costs[probe], level.part(probe, example.features[probe])) for probe in level.probes
+    ]
     parts += [(example.rollouts, 1.0)] if level.rollouts else []
     tokens = sum(cost.sampled_tokens * part for cost, part in parts)
     seconds = sum(cost.seconds * part for cost, part in parts)

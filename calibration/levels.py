@@ -29,14 +29,23 @@ class Level:
         """Those of a probe's features that the level makes use of."""
         return {name: v for name, v in features.items() if not name.startswith(self.unused)}
 
+    def part(self, probe: str, features: Mapping[str, T]) -> float:
+        """The part of a probe's cost that the level needs, given what the probe measured."""
+        needed_all = len(self.used(features)) == len(features)
+        return 1.0 if needed_all else self.parts.get(probe, 1.0)
+
 
 _WEIGHTS = ("weights",)
 _BACKWARD = (*_WEIGHTS, "hidden", "gradient", "curvature")
 _ONE_STEP = (*_BACKWARD, "bypass", "one_step")
 _OFF_POLICY = (*_ONE_STEP, "off_policy")
 _ON_POLICY = (*_OFF_POLICY, "warm_up")
-_LONGER_OFF_POLICY = ("off_policy_20_", "equal_kl_")
-_PART_OF_OFF_POLICY = {"off_policy": 14 / 39}  # passes: steps and judgements up to ten steps
+_EQUAL_KL = ("equal_kl_",)
+_PLAIN_OFF_POLICY = {"off_policy": 0.5}  # the other half goes into rates of equal movement
+
+WARM_UP_PART = 448 / 1664
+"""Episodes of a warm-up of five steps in those of one of twenty: 64 in each step, 128 in each
+judgement."""
 
 LEVELS: dict[str, Level] = {
     level.name: level
@@ -46,17 +55,17 @@ LEVELS: dict[str, Level] = {
         Level("one_step", "one step of training on the same rollouts", _ONE_STEP),
         Level(
             "off_policy",
-            "ten steps of training on the same rollouts",
+            "five long steps of training on the same rollouts",
             _OFF_POLICY,
-            unused=_LONGER_OFF_POLICY,
-            parts=_PART_OF_OFF_POLICY,
+            unused=_EQUAL_KL,
+            parts=_PLAIN_OFF_POLICY,
         ),
         Level(
             "on_policy",
-            "ten steps of RL, sampling anew",
+            "five steps of RL, sampling anew",
             _ON_POLICY,
-            unused=(*_LONGER_OFF_POLICY, "warm_up_5_", "warm_up_20_"),
-            parts={**_PART_OF_OFF_POLICY, "warm_up": 0.5},  # ten of twenty steps
+            unused=(*_EQUAL_KL, "warm_up_10_", "warm_up_20_"),
+            parts={**_PLAIN_OFF_POLICY, "warm_up": WARM_UP_PART},
         ),
     )
 }

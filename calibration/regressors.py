@@ -18,6 +18,8 @@ from layerpick.calibration.design import DEPTH
 from layerpick.training.errors import LayerpickError
 
 SEED = 0
+BAGS, BAG_SHARE = 30, 0.7
+"""Regressions in a bagged one, and the share of the sweeps that each is fitted to."""
 Predict = Callable[[np.ndarray], np.ndarray]
 """(rows, columns) → (rows,), float64."""
 
@@ -34,6 +36,12 @@ class Rows:
     """(rows,), float64, of mean 1."""
     sweeps: np.ndarray
     """(rows,): number of the sweep; only rows of the same sweep may be compared."""
+
+    def where(self, chosen: np.ndarray) -> Rows:
+        """Those rows for which `chosen` (rows,), bool, holds."""
+        return Rows(
+            self.columns[chosen], self.targets[chosen], self.weights[chosen], self.sweeps[chosen]
+        )
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,29 @@ class RidgeRegressor(Regressor):
     def fit(self, rows: Rows) -> Predict:
         """See `Regressor.fit`."""
         return _ridge(rows, strongest(rows, self.keep), self.alpha)
+
+
+@dataclass(frozen=True)
+class BaggedRidge(Regressor):
+    """The mean of ridge regressions on random parts of the sweeps, each with columns of its own.
+
+    Which few columns are strongest changes with the sweeps at hand; their mean changes less.
+    """
+
+    name = "bagged ridge"
+    alpha: float
+    keep: int
+
+    def fit(self, rows: Rows) -> Predict:
+        """See `Regressor.fit`."""
+        generator = np.random.default_rng(SEED)
+        sweeps = np.unique(rows.sweeps)
+        size = max(1, round(BAG_SHARE * len(sweeps)))
+        members = []
+        for _ in range(BAGS):
+            bag = rows.where(np.isin(rows.sweeps, generator.choice(sweeps, size, replace=False)))
+            members.append(_ridge(bag, strongest(bag, self.keep), self.alpha))
+        return lambda columns: np.mean([predict(columns) for predict in members], axis=0)
 
 
 @dataclass(frozen=True)
@@ -192,7 +223,7 @@ class PairwiseRanker(Regressor):
 
 @dataclass(frozen=True)
 class Blend(Regressor):
-    """The mean of four of the other families."""
+    """The mean of five of the other families."""
 
     name = "mean of families"
 
@@ -204,6 +235,7 @@ class Blend(Regressor):
 
 BLENDED: tuple[Regressor, ...] = (
     RidgeRegressor(alpha=300.0, keep=48),
+    BaggedRidge(alpha=30.0, keep=4),
     GaussianProcess(length=2.0, noise=1.0, keep=48),
     GradientBoosting(trees=60, depth=2, keep=48),
     PairwiseRanker(inverse_penalty=0.01, keep=48),
@@ -211,7 +243,9 @@ BLENDED: tuple[Regressor, ...] = (
 
 CANDIDATES: tuple[Regressor, ...] = (
     DepthRegressor(alpha=3.0),
-    *(RidgeRegressor(alpha, keep) for alpha in (30.0, 300.0) for keep in (12, 48, 400)),
+    *(RidgeRegressor(30.0, keep) for keep in (1, 2, 4, 12, 48)),
+    *(RidgeRegressor(300.0, keep) for keep in (12, 48, 400)),
+    *(BaggedRidge(30.0, keep) for keep in (1, 4, 12)),
     *(GaussianProcess(length, 1.0, keep) for length in (0.7, 2.0) for keep in (12, 48)),
     *(PairwiseRanker(penalty, keep) for penalty in (0.01, 0.1) for keep in (12, 48)),
     GradientBoosting(trees=60, depth=2, keep=48),

@@ -39,15 +39,19 @@ class Budget:
     integration_steps: int = 4
     training_trajectories: int = 1024
     """Learned from, and judged on, by the probes that train off-policy."""
-    off_policy_steps: tuple[int, ...] = (1, 3, 5, 10)
+    off_policy_steps: tuple[int, ...] = (1, 3, 5)
     """When the off-policy warm-up at one learning rate is judged."""
+    off_policy_stride: float = 8.0
+    """Its learning rate over that of real training: a few long steps go as far as many."""
     equal_kl_steps: tuple[int, ...] = ()
     """When the one at rates that move every layer alike is judged; none: it is not run."""
-    warm_up_steps: tuple[int, ...] = (10,)
+    warm_up_steps: tuple[int, ...] = (5,)
     """After how many of its RL steps the on-policy warm-up is judged."""
-    warm_up_episodes: int = 128
+    warm_up_stride: float = 4.0
+    """Its learning rate over that of real training."""
+    warm_up_episodes: int = 64
     """Sampled in each of those steps for each layer, in groups as large as the rollouts'."""
-    judged_prompts: int = 64
+    judged_prompts: int = 32
     """That the warm-up is judged on; no more than twice those of the rollouts."""
     judged_samples: int = 4
     """Episodes for each of them."""

@@ -1,12 +1,14 @@
-"""The first step of the off-policy warm-up, in its cheapest form.
+"""Adam's first step of each layer alone, at the rate of real training and far beyond it.
 
-One gradient of each half of the rollouts gives Adam's first step for every layer at once; one
-pass per layer, from that layer on, over the other half says what it would bring. Holds one
-gradient of the model and the hidden states of one batch.
+One gradient of each half of the rollouts gives that step for every layer at once; passes from the
+layer on, over the other half, say what it would bring. The long step goes as far as many short
+ones, in the direction of the first: it shows which layers saturate. Holds one gradient of the
+model and the hidden states of one batch.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -26,6 +28,8 @@ from layerpick.probes.residual import requiring_gradients
 from layerpick.training.policies import TrainedCopy
 
 ADAM_EPSILON = 1e-8
+STRIDES = {"one_step": 1.0, "long_step": 16.0}
+"""By prefix of the features: the step's rate over that of real training."""
 
 
 class OneStepProbe(Probe):
@@ -33,31 +37,38 @@ class OneStepProbe(Probe):
 
     name = "one_step"
     needs = "training"
-    features = score_features("one_step", "after Adam's first step")
+    features = (
+        *score_features("one_step", "after Adam's first step"),
+        *score_features("long_step", "after Adam's first step at 16 times the rate"),
+    )
 
     def steps(self, shared: ProbeInput) -> int:
-        """One per half, then one per layer and half."""
-        return 2 + 2 * shared.layer_count
+        """One per half, then one per layer, length of the step and half."""
+        return 2 + 2 * len(STRIDES) * shared.layer_count
 
     def measure(
         self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
-        """One gradient per half, one pass per layer; see the class's features."""
+        """One gradient per half, two passes per layer; see the class's features."""
         halves = [list(texts(shared, half, keep=False)) for half in cross_fitting_halves(shared)]
-        scores: list[list[PromptScore]] = [[] for _ in shared.model.layers]
+        scores: dict[tuple[str, int], list[PromptScore]] = defaultdict(list)
         for train, test in (halves, halves[::-1]):
             updates = first_steps(shared, train)
             on_done(1)
             for index, text in enumerate(test):
                 known = with_inputs(shared, text)
                 for layer, update in enumerate(updates):
-                    scores[layer] += _judged(shared, known, layer, update)
-                    if index == 0:
-                        on_done(1)
+                    for name, stride in STRIDES.items():
+                        scores[name, layer] += _judged(shared, known, layer, update, stride)
+                        if index == 0:
+                            on_done(1)
         tokens = sum(text.tokens for half in halves for text in half)
-        rows = [summary(found) for found in scores]
-        features = {f"one_step_{name}": np.array([row[name] for row in rows]) for name in rows[0]}
-        return Measurement(features, (2 + shared.layer_count) * tokens)
+        features: dict[str, list[float]] = defaultdict(list)
+        for (prefix, _), found in sorted(scores.items()):
+            for name, value in summary(found).items():
+                features[f"{prefix}_{name}"].append(value)
+        passes = 2 + len(STRIDES) * shared.layer_count
+        return Measurement({name: np.array(v) for name, v in features.items()}, passes * tokens)
 
 
 def first_steps(shared: ProbeInput, train: Sequence[Text]) -> list[dict[str, Tensor]]:
@@ -86,10 +97,10 @@ def first_steps(shared: ProbeInput, train: Sequence[Text]) -> list[dict[str, Ten
 
 @torch.no_grad()
 def _judged(
-    shared: ProbeInput, text: Text, layer: int, update: dict[str, Tensor]
+    shared: ProbeInput, text: Text, layer: int, update: dict[str, Tensor], stride: float
 ) -> list[PromptScore]:
     policy = TrainedCopy(shared.model.layers[layer])
     for name, step in update.items():
-        policy.trained[name].add_(step)
+        policy.trained[name].add_(step, alpha=stride)
     with starting_at(shared, text, layer, policy):
         return list(judge(text, read_text(shared, text)))

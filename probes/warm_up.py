@@ -1,7 +1,8 @@
 """On-policy warm-up: a few real RL steps of each layer alone, all layers in one pass.
 
-Engine, learning rate and clipping are those of a sweep; the seed is not, or the warm-up would be
-the first steps of the very run it is to predict. Held-out prompts belong to the sweep's score:
+Engine and clipping are those of a sweep, the learning rate a few times that of real training, so
+that few steps go far. The seed is another, or the warm-up would resemble the first steps of the
+very run it is to predict. Held-out prompts belong to the sweep's score:
 policies are judged on training prompts drawn with a seed of their own, on which the base policy is
 judged too.
 
@@ -130,11 +131,16 @@ class WarmUpProbe(Probe):
         return Measurement(features, sum(read), sampled_tokens=sampled)
 
 
+def learning_settings(shared: ProbeInput) -> LearningSettings:
+    """The rate is that of real training times the budget's stride."""
+    return LearningSettings(shared.budget.warm_up_stride * shared.learning_rate)
+
+
 def training_settings(shared: ProbeInput) -> TrainingSettings:
     """How long and on how much each layer is trained."""
     budget, size = shared.budget, shared.rollouts.origin.group_size
     return TrainingSettings(
-        LearningSettings(shared.learning_rate),
+        learning_settings(shared),
         steps=max(budget.warm_up_steps),
         prompts=max(1, budget.warm_up_episodes // size),
         group_size=size,
@@ -189,8 +195,8 @@ class _Judge:
         drawn = self._task.prompts("train", prompts, self._seed)
         self._on = HeldOut(drawn, budget.judged_samples)
         self._base = score_model(shared.model, self._task, self._sampling, self._on, self._seed)
-        learning, heat = LearningSettings(shared.learning_rate), self._sampling.temperature
-        self._learner = Learner(policies, learning, heat, shared.model)
+        heat = self._sampling.temperature
+        self._learner = Learner(policies, learning_settings(shared), heat, shared.model)
         self.sampled_tokens = self._base.tokens
         """Written by the base policy and by those judged."""
 

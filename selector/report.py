@@ -10,9 +10,9 @@ from rich.text import Text
 from layerpick.selector.suggestion import LayerSuggestion, Suggestion
 
 FEATURE_HEADINGS = {
-    "warm_up_10_gain": "RL gain",
-    "off_policy_10_gain_per_kl": "10-step gain",
-    "one_step_gain_per_kl": "1-step gain",
+    "warm_up_5_gain": "RL gain",
+    "off_policy_5_gain": "5-step gain",
+    "long_step_normalised_gain": "1-step gain",
     "gradient_snr": "gradient SNR",
     "fisher_gain": "Fisher gain",
     "adam_gain": "Adam gain",

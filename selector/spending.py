@@ -177,7 +177,7 @@ def _pass_seconds(shared: ProbeInput, probed: Probed) -> float:
 
 
 def _one_step_passes(shared: ProbeInput) -> float:
-    return _read_share(shared) * (1 + shared.layer_count / 2)
+    return _read_share(shared) * (1 + shared.layer_count)
 
 
 def _read_share(shared: ProbeInput) -> float:

@@ -106,7 +106,6 @@ def _measure_features(
             probes,
             learning_rate,
             budget=Budget(
-                off_policy_steps=off_policy.STEPS,
                 equal_kl_steps=off_policy.EQUAL_KL_STEPS,
                 warm_up_steps=warm_up.STEPS,
             ),

@@ -178,14 +178,21 @@ def test_ways_are_known_by_name():
         find_way("horoscope")
 
 
-def test_a_warm_up_of_ten_steps_counts_half_of_one_of_twenty(made_examples):
+def test_a_warm_up_of_five_steps_counts_its_part_of_one_of_twenty(made_examples):
     (example,) = made_examples(1)
     level = LEVELS["on_policy"]
-    probes = {**example.features, "warm_up": {"warm_up_5_gain": 1, "warm_up_10_gain": 2}}
-    assert level.used(probes["warm_up"]) == {"warm_up_10_gain": 2}
+    one = np.ones(example.layers)
+    probes = {
+        **example.features,
+        "warm_up": {"warm_up_5_gain": one, "warm_up_10_gain": one},
+        "off_policy": {"off_policy_5_gain": one, "equal_kl_5_gain": one},
+    }
+    assert level.used(probes["warm_up"]) == {"warm_up_5_gain": one}
     cost = next(iter(example.costs.values()))
     costs = {**dict.fromkeys(level.probes, cost), "warm_up": cost}
-    with_costs = replace(example, costs=costs, seconds=100.0)
-    off_policy = 14 / 39  # of its passes, those of ten steps with four judgements
-    others = (len(level.probes) - 2 + off_policy) * cost.seconds + example.rollouts.seconds
-    assert shares(with_costs, level)[1] == pytest.approx((others + cost.seconds / 2) / 100)
+    with_costs = replace(example, costs=costs, features=probes, seconds=100.0)
+    others = (len(level.probes) - 2 + 0.5) * cost.seconds + example.rollouts.seconds
+    warm_up = (5 * 64 + 128) / (20 * 64 + 3 * 128)
+    assert shares(with_costs, level)[1] == pytest.approx((others + warm_up * cost.seconds) / 100)
+    short = replace(with_costs, features={**probes, "warm_up": {"warm_up_5_gain": one}})
+    assert shares(short, level)[1] == pytest.approx((others + cost.seconds) / 100)

@@ -17,7 +17,7 @@ from layerpick.probes.one_step import OneStepProbe
 from layerpick.probes.table import PROBES
 
 RATE = 1e-3
-FEW = Budget(off_policy_steps=(1, 3), equal_kl_steps=(1,))
+FEW = Budget(off_policy_steps=(1, 3), off_policy_stride=1.0, equal_kl_steps=(1,))
 
 
 @pytest.fixture

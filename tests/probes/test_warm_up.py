@@ -27,7 +27,13 @@ from layerpick.training.tasks.base import TaskSettings
 from layerpick.training.tasks.table import make_task
 
 RATE = 3e-3
-FEW = Budget(warm_up_steps=(5,), warm_up_episodes=16, judged_prompts=6, judged_samples=2)
+FEW = Budget(
+    warm_up_steps=(5,),
+    warm_up_stride=1.0,
+    warm_up_episodes=16,
+    judged_prompts=6,
+    judged_samples=2,
+)
 SAMPLING = SamplingSettings(4, temperature=0.8, rows=1000)
 REWARD = (
     "def early(completions, **columns):\n"
@@ -140,8 +146,8 @@ def test_several_numbers_of_steps_share_one_run(make, tiny):
 
 
 def test_rewards_that_can_be_raised_are(make, tiny):
-    budget = Budget(warm_up_steps=(20,), warm_up_episodes=64, judged_samples=16)
-    shared = dataclasses.replace(make(tiny("qwen3"), budget), learning_rate=1e-2)
+    budget = Budget(warm_up_steps=(20,), warm_up_episodes=64, judged_prompts=64, judged_samples=16)
+    shared = dataclasses.replace(make(tiny("qwen3"), budget), learning_rate=2.5e-3)
     features = WarmUpProbe().measure(shared).features
     gain, error = features["warm_up_20_gain"], features["warm_up_20_gain_error"]
     assert (gain > 3 * error).any() and (features["warm_up_20_slope"] > 0).any()
@@ -219,7 +225,8 @@ def test_what_makes_it_impossible_is_said(make, probe_input, tiny, monkeypatch):
 
 def test_groups_are_as_large_as_the_rollouts(make, tiny):
     settings = training_settings(make(tiny("gpt2"), Budget()))
-    assert (settings.steps, settings.prompts, settings.group_size) == (10, 32, 4)
+    assert (settings.steps, settings.prompts, settings.group_size) == (5, 16, 4)
+    assert settings.learning.learning_rate == pytest.approx(4 * RATE)
 
 
 @pytest.mark.real
