@@ -40,8 +40,6 @@ _BACKWARD = (*_WEIGHTS, "hidden", "gradient", "curvature")
 _ONE_STEP = (*_BACKWARD, "bypass", "one_step")
 _OFF_POLICY = (*_ONE_STEP, "off_policy")
 _ON_POLICY = (*_OFF_POLICY, "warm_up")
-_EQUAL_KL = ("equal_kl_",)
-_PLAIN_OFF_POLICY = {"off_policy": 0.5}  # the other half goes into rates of equal movement
 
 WARM_UP_PART = 448 / 1664
 """Episodes of a warm-up of five steps in those of one of twenty: 64 in each step, 128 in each
@@ -53,19 +51,13 @@ LEVELS: dict[str, Level] = {
         Level("weights", "the weight files only", _WEIGHTS, rollouts=False),
         Level("backward", "forward and backward passes over the rollouts", _BACKWARD),
         Level("one_step", "one step of training on the same rollouts", _ONE_STEP),
-        Level(
-            "off_policy",
-            "five long steps of training on the same rollouts",
-            _OFF_POLICY,
-            unused=_EQUAL_KL,
-            parts=_PLAIN_OFF_POLICY,
-        ),
+        Level("off_policy", "five long steps of training on the same rollouts", _OFF_POLICY),
         Level(
             "on_policy",
             "five steps of RL, sampling anew",
             _ON_POLICY,
-            unused=(*_EQUAL_KL, "warm_up_10_", "warm_up_20_"),
-            parts={**_PLAIN_OFF_POLICY, "warm_up": WARM_UP_PART},
+            unused=("warm_up_10_", "warm_up_20_"),
+            parts={"warm_up": WARM_UP_PART},
         ),
     )
 }

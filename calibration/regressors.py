@@ -243,11 +243,11 @@ BLENDED: tuple[Regressor, ...] = (
 
 CANDIDATES: tuple[Regressor, ...] = (
     DepthRegressor(alpha=3.0),
-    *(RidgeRegressor(30.0, keep) for keep in (1, 2, 4, 12, 48)),
+    *(RidgeRegressor(30.0, keep) for keep in (1, 2, 4, 12)),
     *(RidgeRegressor(300.0, keep) for keep in (12, 48, 400)),
     *(BaggedRidge(30.0, keep) for keep in (1, 4, 12)),
-    *(GaussianProcess(length, 1.0, keep) for length in (0.7, 2.0) for keep in (12, 48)),
-    *(PairwiseRanker(penalty, keep) for penalty in (0.01, 0.1) for keep in (12, 48)),
+    *(GaussianProcess(length, 1.0, keep) for length, keep in ((0.7, 12), (2.0, 12), (2.0, 48))),
+    *(PairwiseRanker(0.01, keep) for keep in (4, 12, 48)),
     GradientBoosting(trees=60, depth=2, keep=48),
     RandomForest(trees=60, leaf=4, keep=48),
     Blend(),

@@ -67,6 +67,9 @@ def sweep(
             rich_help_panel=SWEEP,
         ),
     ] = "all",
+    probe_prompts: Annotated[
+        int, typer.Option(help="Prompts that they read.", min=2, rich_help_panel=SWEEP)
+    ] = 64,
     out: Annotated[
         Path, typer.Option(help="Folder of all sweeps.", file_okay=False, rich_help_panel=SWEEP)
     ] = Path("sweeps"),
@@ -160,6 +163,7 @@ and started at any time, and several can fill one folder.
                 heldout_samples=heldout_samples,
                 policies_per_pass=_group(policies_per_pass),
                 probes=() if probes == "none" else chosen_probes(probes),
+                probe_prompts=probe_prompts,
             ),
             out,
             reporter,

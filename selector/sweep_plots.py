@@ -53,5 +53,5 @@ def draw_profile(axis: Any, reading: Reading) -> None:
     axis.errorbar(layers, values, yerr=errors, fmt="o-", color=BLUE, ms=4, lw=1.2, capsize=2)
     best = layers.index(reading.best)
     axis.plot(layers[best], values[best], "o", color=GREEN, ms=7, label="best layer")
-    axis.legend(fontsize=8, frameon=False, loc="lower right")
+    axis.legend(fontsize=8, frameon=False, loc="best")
     axis.spines[["top", "right"]].set_visible(False)

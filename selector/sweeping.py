@@ -7,7 +7,7 @@ from pathlib import Path
 
 from layerpick.calibration.features import read_features, write_features
 from layerpick.calibration.store import FolderStore, sweep_folder
-from layerpick.probes import off_policy, warm_up
+from layerpick.probes import warm_up
 from layerpick.probes.base import Budget
 from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
 from layerpick.selector.probing import feature_table, probe
@@ -40,6 +40,8 @@ class SweepChoice:
     policies_per_pass: int | None = None
     probes: tuple[str, ...] = ()
     """Whose features are kept beside the runs."""
+    probe_prompts: int = 64
+    """Prompts that the probes read."""
 
 
 def measure_sweep(
@@ -80,7 +82,8 @@ def measure_sweep(
     plan = SweepPlan(layers, choice.seeds, choice.policies_per_pass, choice.engine)
     records = run_sweep(bench, plan, FolderStore(folder), _measure(choice.engine), reporter)
     rate = max(record.run.learning_rate or 0.0 for record in records if record.run.kind == "layer")
-    _measure_features(prepared, chosen, rollouts, choice.probes, rate, folder, reporter)
+    probed = replace(rollouts, prompts=choice.probe_prompts)
+    _measure_features(prepared, chosen, probed, choice.probes, rate, folder, reporter)
     return folder
 
 
@@ -97,18 +100,14 @@ def _measure_features(
     known = read_features(folder)
     if not probes or (known is not None and set(probes) <= set(known.costs)):
         return
-    choice = replace(rollouts, prompts=RolloutChoice().prompts)
     try:
         probed = probe(
             prepared,
             algorithm,
-            choice,
+            rollouts,
             probes,
             learning_rate,
-            budget=Budget(
-                equal_kl_steps=off_policy.EQUAL_KL_STEPS,
-                warm_up_steps=warm_up.STEPS,
-            ),
+            budget=Budget(warm_up_steps=warm_up.STEPS),
             seed=0,
             reporter=reporter,
         )

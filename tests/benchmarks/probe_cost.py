@@ -4,7 +4,7 @@
 
 Backward: gradient and curvature together against the gradient alone, attribution beside them, on
 the default rollouts; seconds are medians. Training: the off-policy probe on 1,024 samples. Whole:
-`layerpick suggest --probes all --warmup-steps 10` in a process of its own. Processor seconds say
+`layerpick suggest --probes all --warmup-steps 5` in a process of its own. Processor seconds say
 what a machine that does other work too would need if it were idle, on one core.
 """
 
@@ -92,7 +92,7 @@ def cost(name: str, shared: ProbeInput, repeats: int) -> Cost:
 def whole(task: str) -> Cost:
     """`layerpick suggest` with every probe."""
     with tempfile.TemporaryDirectory() as out:
-        options = ["--task", task, "--probes", "all", "--warmup-steps", "10", "--out", out]
+        options = ["--task", task, "--probes", "all", "--warmup-steps", "5", "--out", out]
         start = time.perf_counter()
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen([*COMMAND, "suggest", *options], **quiet)
@@ -122,9 +122,9 @@ def main() -> None:
     print(f"gradient + curvature: {ratio:.2f} × the gradient alone ({verdict}); ", end="")
     print(f"attribution: {backward['attribution'].processor / alone:.2f} × more")
     many = given(prepared, SAMPLES // usual.group_size, usual.group_size)
-    about = f"off_policy, {SAMPLES:,} samples, 10 steps"
+    about = f"off_policy, {SAMPLES:,} samples, 5 steps"
     cost("off_policy", many, 1).show(about, "≤ 20 s on two idle cores")
-    cost("warm_up", shared, 1).show("warm_up, 10 steps")
+    cost("warm_up", shared, 1).show("warm_up, 5 steps")
     whole(chosen.task).show("suggest --probes all, whole", "≤ 90 s on two idle cores")
 
 

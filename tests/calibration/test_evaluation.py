@@ -185,13 +185,12 @@ def test_a_warm_up_of_five_steps_counts_its_part_of_one_of_twenty(made_examples)
     probes = {
         **example.features,
         "warm_up": {"warm_up_5_gain": one, "warm_up_10_gain": one},
-        "off_policy": {"off_policy_5_gain": one, "equal_kl_5_gain": one},
     }
     assert level.used(probes["warm_up"]) == {"warm_up_5_gain": one}
     cost = next(iter(example.costs.values()))
     costs = {**dict.fromkeys(level.probes, cost), "warm_up": cost}
     with_costs = replace(example, costs=costs, features=probes, seconds=100.0)
-    others = (len(level.probes) - 2 + 0.5) * cost.seconds + example.rollouts.seconds
+    others = (len(level.probes) - 1) * cost.seconds + example.rollouts.seconds
     warm_up = (5 * 64 + 128) / (20 * 64 + 3 * 128)
     assert shares(with_costs, level)[1] == pytest.approx((others + warm_up * cost.seconds) / 100)
     short = replace(with_costs, features={**probes, "warm_up": {"warm_up_5_gain": one}})
