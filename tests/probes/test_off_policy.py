@@ -1,6 +1,7 @@
 """Off-policy probes against plain training of a whole model, without packing or shared states."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -119,6 +120,19 @@ def test_one_step_is_the_first_of_many(shared):
         expected = many[f"off_policy_1_{name}"]
         tolerance = 0.02 * np.abs(expected).max()
         assert one[f"one_step_{name}"] == pytest.approx(expected, abs=tolerance), name
+
+
+@pytest.mark.parametrize("family", ["llama"])
+def test_strides_multiply_the_rate(shared):
+    eight = dataclasses.replace(FEW, off_policy_stride=8.0)
+    far = dataclasses.replace(shared, budget=eight)
+    faster = dataclasses.replace(shared, learning_rate=8 * RATE)
+    by_stride, by_rate = (OffPolicyProbe().measure(each).features for each in (far, faster))
+    assert by_stride["off_policy_3_kl"] == pytest.approx(by_rate["off_policy_3_kl"], rel=1e-5)
+    fastest = dataclasses.replace(shared, learning_rate=16 * RATE)
+    long, one = (OneStepProbe().measure(each).features for each in (shared, fastest))
+    for name in ("gain", "normalised_gain", "kl"):
+        assert long[f"long_step_{name}"] == pytest.approx(one[f"one_step_{name}"], rel=1e-3)
 
 
 @pytest.mark.parametrize("family", ["llama"])
