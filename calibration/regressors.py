@@ -38,7 +38,7 @@ class Rows:
     """(rows,): number of the sweep; only rows of the same sweep may be compared."""
 
     def where(self, chosen: np.ndarray) -> Rows:
-        """Those rows for which `chosen` (rows,), bool, holds."""
+        """Those rows for which `chosen` (rows,), bool, holds; their weights stay as they are."""
         return Rows(
             self.columns[chosen], self.targets[chosen], self.weights[chosen], self.sweeps[chosen]
         )

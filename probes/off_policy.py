@@ -28,9 +28,9 @@ from layerpick.probes.residual import groups_with_signal
 from layerpick.training.errors import LayerpickError
 from layerpick.training.policies import TrainedCopy
 
-STEPS = (1, 3, 5, 10)
+STEPS = (1, 3, 5, 10, 20)
 """When the policies trained at one rate can be judged."""
-EQUAL_KL_STEPS = (1, 3, 5)
+EQUAL_KL_STEPS = (1, 3, 5, 10)
 """When those trained at rates that move every layer alike can be judged."""
 MAX_GRADIENT_NORM = 1.0
 MOST_HELD_BYTES = 8e9

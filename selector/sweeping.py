@@ -7,8 +7,8 @@ from pathlib import Path
 
 from layerpick.calibration.features import read_features, write_features
 from layerpick.calibration.store import FolderStore, sweep_folder
-from layerpick.probes import warm_up
 from layerpick.probes.base import Budget
+from layerpick.probes.warm_up import STEPS
 from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
 from layerpick.selector.probing import feature_table, probe
 from layerpick.selector.progress import Reporter
@@ -40,7 +40,7 @@ class SweepChoice:
     policies_per_pass: int | None = None
     probes: tuple[str, ...] = ()
     """Whose features are kept beside the runs."""
-    probe_prompts: int = 64
+    probe_prompts: int = RolloutChoice.prompts
     """Prompts that the probes read."""
 
 
@@ -107,7 +107,7 @@ def _measure_features(
             rollouts,
             probes,
             learning_rate,
-            budget=Budget(warm_up_steps=warm_up.STEPS),
+            budget=Budget(warm_up_steps=STEPS),
             seed=0,
             reporter=reporter,
         )
