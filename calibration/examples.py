@@ -17,9 +17,12 @@ from layerpick.calibration.predictor import LayerFeatures
 from layerpick.calibration.reading import Reading, read_sweep
 from layerpick.calibration.store import read_folder, sweep_folders
 from layerpick.training.errors import LayerpickError
+from layerpick.training.runs import RunRecord
 
 FEWEST_LAYERS = 3
 """Measured layers without which a sweep ranks nothing."""
+SEEDS_REPLACED = 2
+"""Seeds of the sweep that a prediction is taken to replace; what more seeds cost does not count."""
 
 FeaturesByProbe = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -73,9 +76,9 @@ class Example(TrainingExample):
     """The best layer, and those that cannot be told from it."""
     noise_ceiling: float | None
     seconds: float
-    """Of the whole sweep."""
+    """Of the sweep's first `SEEDS_REPLACED` seeds and its search of the rate."""
     tokens: int
-    """Written in the whole sweep."""
+    """Written in these."""
     rollouts: FeatureCost
     costs: Mapping[str, FeatureCost]
     """By probe."""
@@ -117,12 +120,13 @@ def load_examples(roots: Sequence[Path]) -> Loaded:
             left_out.append(f"{folder}: {reason}")
             continue
         seen[reading.settings] = folder
-        examples.append(make_example(reading, table))
+        examples.append(make_example(reading, table, records))
     return Loaded(tuple(examples), tuple(left_out))
 
 
-def make_example(reading: Reading, table: FeatureTable) -> Example:
+def make_example(reading: Reading, table: FeatureTable, records: Sequence[RunRecord]) -> Example:
     """Join what a sweep measured with what the probes found."""
+    replaced = [record for record in records if record.run.seed < SEEDS_REPLACED]
     settings = reading.settings
     contributions, errors = np.full((2, settings.layers), np.nan)
     for layer in reading.layers:
@@ -144,8 +148,8 @@ def make_example(reading: Reading, table: FeatureTable) -> Example:
         },
         best=frozenset({reading.best, *reading.equals}),
         noise_ceiling=reading.noise_ceiling,
-        seconds=reading.seconds,
-        tokens=reading.tokens,
+        seconds=sum(record.seconds for record in replaced),
+        tokens=sum(record.tokens for record in replaced),
         rollouts=table.rollouts,
         costs=table.costs,
     )

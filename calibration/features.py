@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.files import write_text
+from layerpick.training.files import as_json, write_text
 
 FEATURES_FILE = "features.json"
 SCHEMA_VERSION: Literal[1] = 1
@@ -63,7 +63,7 @@ class FeatureTable(_Value):
 
 def write_features(table: FeatureTable, folder: Path) -> None:
     """Write `features.json` into a folder, whole or not at all."""
-    write_text(folder / FEATURES_FILE, table.model_dump_json(indent=1) + "\n")
+    write_text(folder / FEATURES_FILE, as_json(table))
 
 
 def read_features(folder: Path) -> FeatureTable | None:

@@ -1,11 +1,13 @@
 """How far off a prediction may be: intervals, chances of being best, and strangeness.
 
 Intervals are cross-conformal (CV+: Barber et al. 2021, arXiv 1905.02928, eq. 11), by MAPIE, with
-whole models left out. Signed residuals are used, so the two sides need not be equal.
+whole models left out. Every model has the same say, however many layers and sweeps it has (the
+weights 1 / (K n_k) of Lee, Barber & Willett 2023, arXiv 2306.06342): its rows are repeated to make
+up for their number. Signed residuals are used, so the two sides need not be equal.
 
-Chances of being best come from drawing all layers at once: what a sweep's residuals have in common
-moves all layers alike; the rest is a layer's own. Of the rest, the part that the measurement's
-error explains is taken off.
+Chances of being best come from drawing all layers at once, from the residuals of one sweep at a
+time: what they have in common moves all layers alike; the rest is a layer's own. Of the rest, the
+part that the measurement's error explains is taken off.
 
 Strangeness is how far a model is from those learned from, as a multiple of the distance that 95 %
 of the left-out training sweeps keep: of its layers, in the design columns, or of the model, in its
@@ -37,6 +39,7 @@ class ConformalRegressor:
         from mapie.regression import CrossConformalRegressor
         from sklearn.model_selection import LeaveOneGroupOut
 
+        rows = _same_number(design.models)
         self._conformal = CrossConformalRegressor(
             ContributionEstimator(regressor),
             confidence_level=COVERAGE,
@@ -44,12 +47,13 @@ class ConformalRegressor:
             method="plus",
             cv=LeaveOneGroupOut(),
         ).fit_conformalize(
-            inputs(design),
-            design.targets,
-            groups=design.models,
-            fit_params={"sample_weight": design.weights},
+            inputs(design)[rows],
+            design.targets[rows],
+            groups=design.models[rows],
+            fit_params={"sample_weight": design.weights[rows]},
         )
-        self.residuals: np.ndarray = self._conformal.conformity_scores
+        _, first = np.unique(rows, return_index=True)
+        self.residuals: np.ndarray = self._conformal.conformity_scores[first]
         """(rows,), float64: measured − predicted, each with its own model left out."""
 
     def predict(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,24 +71,21 @@ class ResidualDraws:
         """From residuals, standard errors and sweeps of the same rows, each (rows,)."""
         _, own = np.unique(sweeps, return_inverse=True)
         counts = np.bincount(own)
-        shifts = np.bincount(own, weights=residuals) / counts
-        several = counts[own] > 1
-        # Residuals about their own mean are too small by √((n − 1) / n).
-        scale = np.sqrt(counts[own] / np.maximum(counts[own] - 1, 1))
-        rest = ((residuals - shifts[own]) * scale)[several]
-        variance = float((rest**2).mean()) if len(rest) else 0.0
-        noise = float((errors[several] ** 2).mean()) if len(rest) else 0.0
-        share = max(1 - noise / variance, LEAST_OWN) if variance > 0 else 1.0
-        self.shifts = shifts
+        self.shifts = np.bincount(own, weights=residuals) / counts
         """(sweeps,): what the residuals of each sweep have in common."""
-        self.own = np.sqrt(share) * rest
-        """(rows,): what is a layer's own."""
+        # Residuals about their own mean are too small by √((n − 1) / n).
+        scale = np.sqrt(counts / np.maximum(counts - 1, 1))[own]
+        rest = (residuals - self.shifts[own]) * scale
+        variance, noise = float((rest**2).mean()), float((errors**2).mean())
+        share = max(1 - noise / variance, LEAST_OWN) if variance > 0 else 1.0
+        self.own = [np.sqrt(share) * rest[own == sweep] for sweep in range(len(counts))]
+        """By sweep, (rows of it,): what is a layer's own."""
 
     def draw(self, layers: int, draws: int, generator: np.random.Generator) -> np.ndarray:
         """(draws, layers), float64."""
-        shift = generator.choice(self.shifts, size=(draws, 1))
-        own = self.own if len(self.own) else np.zeros(1)
-        return shift + generator.choice(own, size=(draws, layers))
+        drawn = generator.integers(len(self.own), size=draws)
+        own = [generator.choice(self.own[sweep], size=layers) for sweep in drawn]
+        return self.shifts[drawn, None] + np.array(own)
 
 
 class Strangeness:
@@ -119,6 +120,13 @@ class _Neighbours:
     def distance(self, rows: np.ndarray) -> float:
         nearest = _distances(rows / self._scale, self._rows).min(axis=1)
         return float(nearest.mean()) / self._limit
+
+
+def _same_number(models: np.ndarray) -> np.ndarray:
+    """Row numbers, those of a model with few rows repeated so that all have about as many."""
+    _, own, counts = np.unique(models, return_inverse=True, return_counts=True)
+    repeats = np.round(counts.max() / counts).astype(int)
+    return np.repeat(np.arange(len(models)), repeats[own])
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:

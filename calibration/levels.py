@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -36,8 +36,8 @@ class Level:
 
 
 _WEIGHTS = ("weights",)
-_BACKWARD = (*_WEIGHTS, "hidden", "gradient", "curvature")
-_ONE_STEP = (*_BACKWARD, "bypass", "one_step")
+_BACKWARD = (*_WEIGHTS, "hidden", "gradient")
+_ONE_STEP = (*_BACKWARD, "one_step")
 _OFF_POLICY = (*_ONE_STEP, "off_policy")
 _ON_POLICY = (*_OFF_POLICY, "warm_up")
 
@@ -50,7 +50,7 @@ LEVELS: dict[str, Level] = {
     for level in (
         Level("weights", "the weight files only", _WEIGHTS, rollouts=False),
         Level("backward", "forward and backward passes over the rollouts", _BACKWARD),
-        Level("one_step", "one step of training on the same rollouts", _ONE_STEP),
+        Level("one_step", "one long step of training on the same rollouts", _ONE_STEP),
         Level("off_policy", "five long steps of training on the same rollouts", _OFF_POLICY),
         Level(
             "on_policy",
@@ -62,12 +62,6 @@ LEVELS: dict[str, Level] = {
     )
 }
 """From cheap to dear; each has the probes of the one before."""
-
-
-def best_level(measured: Collection[str]) -> Level | None:
-    """The dearest level all of whose probes were measured, or None."""
-    possible = [level for level in LEVELS.values() if set(level.probes) <= set(measured)]
-    return possible[-1] if possible else None
 
 
 def find_level(name: str) -> Level:

@@ -236,19 +236,17 @@ class Blend(Regressor):
 BLENDED: tuple[Regressor, ...] = (
     RidgeRegressor(alpha=300.0, keep=48),
     BaggedRidge(alpha=30.0, keep=4),
-    GaussianProcess(length=2.0, noise=1.0, keep=48),
+    GaussianProcess(length=2.0, noise=1.0, keep=12),
     GradientBoosting(trees=60, depth=2, keep=48),
-    PairwiseRanker(inverse_penalty=0.01, keep=48),
+    PairwiseRanker(inverse_penalty=0.01, keep=12),
 )
 
 CANDIDATES: tuple[Regressor, ...] = (
     DepthRegressor(alpha=3.0),
-    *(RidgeRegressor(30.0, keep) for keep in (1, 2, 4, 12)),
-    *(RidgeRegressor(300.0, keep) for keep in (12, 48, 400)),
-    *(BaggedRidge(30.0, keep) for keep in (1, 4, 12)),
-    *(GaussianProcess(length, 1.0, keep) for length, keep in ((0.7, 12), (2.0, 12), (2.0, 48))),
-    *(PairwiseRanker(0.01, keep) for keep in (4, 12, 48)),
-    GradientBoosting(trees=60, depth=2, keep=48),
+    RidgeRegressor(alpha=30.0, keep=1),
+    RidgeRegressor(alpha=30.0, keep=4),
+    PairwiseRanker(inverse_penalty=0.01, keep=4),
+    *BLENDED,
     RandomForest(trees=60, leaf=4, keep=48),
     Blend(),
 )

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from layerpick.calibration.features import FEATURES_FILE
 from layerpick.training.errors import LayerpickError
-from layerpick.training.files import write_text
+from layerpick.training.files import as_json, write_text
 from layerpick.training.runs import SCHEMA_VERSION, RunKey, RunRecord, RunSettings
 
 PICTURE = "profile.png"
@@ -102,7 +102,7 @@ class FolderStore:
             raise _unreadable(journal, error) from error
         for record in records:
             if not self._path(record.run).exists():
-                write_text(self._path(record.run), record.model_dump_json(indent=1) + "\n")
+                write_text(self._path(record.run), as_json(record))
         journal.unlink(missing_ok=True)
 
     def _path(self, key: RunKey) -> Path:

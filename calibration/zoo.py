@@ -127,7 +127,7 @@ def _habit(skill: Skill, share: float = 0.65) -> tuple[str, Corpus]:
 
 
 def _transfer(
-    easier: Skill, harder: Skill, hard: float = 0.05, wrong: float = 0.1
+    easier: Skill, harder: Skill, hard: float = 0.02, wrong: float = 0.1
 ) -> tuple[str, Corpus]:
     return "transfer", demonstrations(mostly(easier, harder, hard), noisy(wrong))
 
@@ -162,7 +162,7 @@ def _exercises() -> tuple[ZooModel, ...]:
         _exercise(_shape("gpt_neox", 8, 64), reverse5, _noise(reverse5[1]), 700, 8),
         _exercise(_shape("gpt2", 6, 64), edit5, _noise(edit5[1], 0.6), 700, 8),
         _exercise(_shape("qwen2", 10, 48), sort5, _noise(sort5[1]), 700, 8),
-        _exercise(_shape("qwen2", 4, 64), sum3, _transfer(sums(2), sum3[1], 0.1), 900, 5),
+        _exercise(_shape("qwen2", 4, 64), reverse6, _transfer(reversal(4), reverse6[1]), 700, 9),
         _exercise(_shape("qwen3", 6, 64), recall3, _noise(recall3[1]), 1000, 4),
         _exercise(_shape("llama", 5, 64), sum3, _strategy(sum3[1], 0.2), 800, 14),
     )

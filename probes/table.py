@@ -29,8 +29,8 @@ PROBES: dict[str, type[Probe]] = {
     )
 }
 
-DEFAULT_PROBES = ("weights", "hidden", "gradient", "curvature")
-"""Those whose cost stays near that of the rollouts."""
+DEFAULT_PROBES = ("weights", "hidden", "gradient", "one_step")
+"""Those of the level `one_step`: a few passes over the rollouts for each layer."""
 
 
 def chosen_probes(text: str) -> tuple[str, ...]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from layerpick.training.errors import LayerpickError
+
+_LIST_OF_NUMBERS = re.compile(r"\[\n[^\]\[{}\"]*\]")
+"""A raw line break tells it from brackets within a string."""
 
 
 def cache_folder() -> Path:
@@ -48,6 +54,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def as_json(value: BaseModel) -> str:
+    """Indented JSON in which a list of numbers takes one line."""
+    text = value.model_dump_json(indent=1)
+    return _LIST_OF_NUMBERS.sub(lambda found: "".join(found[0].split()), text) + "\n"
 
 
 def hash_files(paths: Iterable[Path]) -> str:

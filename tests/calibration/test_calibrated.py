@@ -116,8 +116,8 @@ def test_a_feature_that_names_the_model_does_not_help(made_examples):
 
 def test_intervals_hold_their_share_of_models_never_seen(made_examples):
     held, better = [], []
-    for seed in range(3):
-        everything = made_examples(54, seed=seed)
+    for seed in range(16):  # how much is covered differs between sets of 24 models by 0.06
+        everything = made_examples(36, seed=seed)
         predictor = CalibratedPredictor(make_design(everything[:24], LEVELS["weights"]), RIDGE)
         for example in everything[24:]:
             found = predictor.predict(example.layer_features(), 0)
@@ -159,8 +159,8 @@ def test_measurement_error_is_taken_off_the_own_part():
     sweeps = np.repeat(np.arange(500), 4)
     residuals = generator.normal(0, 0.1, 2000) + generator.normal(0, 0.1, 2000)
     draws = ResidualDraws(residuals, np.full(2000, 0.1), sweeps)
-    assert draws.own.std() == pytest.approx(0.1, rel=0.1)
-    assert ResidualDraws(residuals, np.full(2000, 9.0), sweeps).own.std() > 0.05
+    assert np.std(draws.own) == pytest.approx(0.1, rel=0.1)
+    assert np.std(ResidualDraws(residuals, np.full(2000, 9.0), sweeps).own) > 0.05
 
 
 def test_models_far_from_what_was_seen_get_wider_intervals(made_examples):

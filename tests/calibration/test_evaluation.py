@@ -75,11 +75,11 @@ def test_differences_are_paired(made_examples):
 
 
 def test_rankings_without_their_feature_are_not_judged(made_examples):
-    examples = made_examples(3)
+    examples = made_examples(12)
     del examples[0].features["weights"]["weights_signal"]
     found = judge_ranking(lambda example: example.by_name["weights_signal"], examples)
     assert set(found) == set(examples[1:])
-    assert all(verdict["spearman"] > 0.3 for verdict in found.values())
+    assert np.mean([verdict["spearman"] for verdict in found.values()]) > 0.7
 
 
 def test_held_out_predictions_come_from_the_other_models(made_examples):
@@ -169,7 +169,7 @@ def test_an_evaluation_holds_everything(made_examples):
 def test_costs_are_shares_of_the_sweep(made_examples):
     (example,) = made_examples(1)
     assert shares(example, LEVELS["weights"]) == pytest.approx((0, 0.01))
-    assert shares(example, LEVELS["backward"]) == pytest.approx((0.02, 0.06))  # 4 probes + 2 s
+    assert shares(example, LEVELS["backward"]) == pytest.approx((0.02, 0.05))  # 3 probes + 2 s
 
 
 def test_ways_are_known_by_name():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from layerpick.calibration.examples import load_examples
-from layerpick.calibration.levels import LEVELS, best_level, find_level
+from layerpick.calibration.levels import LEVELS, find_level
 from layerpick.probes.table import PROBES
 from layerpick.training.errors import LayerpickError
 
@@ -28,6 +28,18 @@ def test_examples_come_back_from_folders(made_examples, write_sweep, tmp_path):
         assert read.seconds == pytest.approx(example.seconds)
         for name, values in example.by_name.items():
             assert read.by_name[name] == pytest.approx(values)
+
+
+def test_costs_are_those_of_two_seeds(made_examples, write_sweep, tmp_path):
+    (example,) = made_examples(1)
+    folder = write_sweep(example, tmp_path)
+    for file in folder.glob("*-seed1.json"):
+        third = json.loads(file.read_text())
+        third["run"]["seed"] = 2
+        file.with_name(file.name.replace("seed1", "seed2")).write_text(json.dumps(third))
+    (read,) = load_examples([tmp_path]).examples
+    assert read.seconds == pytest.approx(example.seconds)
+    assert read.tokens == pytest.approx(example.tokens, rel=0.01)
 
 
 def test_what_teaches_nothing_is_named(made_examples, write_sweep, tmp_path):
@@ -75,14 +87,10 @@ def test_levels_grow_and_hold_only_probes_that_exist():
     for level in LEVELS.values():
         assert before < set(level.probes)
         before = set(level.probes)
-    assert set(PROBES) - set(LEVELS["on_policy"].probes) == {"attribution"}  # too dear
+    assert set(PROBES) - set(LEVELS["on_policy"].probes) == {"bypass", "curvature", "attribution"}
 
 
-def test_the_dearest_level_that_was_measured():
-    assert best_level([]) is None
-    assert best_level(["gradient"]) is None
-    assert best_level(["weights", "gradient"]) is LEVELS["weights"]
-    for level in LEVELS.values():
-        assert best_level(level.probes) is level
+def test_levels_are_found_by_name():
+    assert find_level("one_step") is LEVELS["one_step"]
     with pytest.raises(LayerpickError, match="tarot"):
         find_level("tarot")

@@ -21,6 +21,7 @@ from layerpick.calibration.store import (
     sweep_folders,
 )
 from layerpick.training.errors import LayerpickError
+from layerpick.training.files import as_json
 from layerpick.training.runs import RunKey, RunRecord, RunSettings
 
 SETTINGS = RunSettings(
@@ -85,6 +86,13 @@ def test_records_survive_the_folder(tmp_path):
         "layer003-lr0.001-seed0.json",
         "layer012-lr0.001-seed0.json",
     }
+
+
+def test_numbers_take_one_line_and_words_stay_as_they_are():
+    record = made("full").model_copy(update={"reason": "no [ 1, 2 ]\n[\n 3 ]"})
+    text = as_json(record)
+    assert '"curve": [0.1,0.2],' in text
+    assert RunRecord.model_validate_json(text) == record
 
 
 def test_other_settings_are_named_not_mixed(tmp_path):
@@ -162,6 +170,7 @@ def test_a_claim_keeps_others_out_and_dies_with_its_holder(tmp_path):
 import sys
 from pathlib import Path
 from layerpick.calibration.store import FolderStore
+from layerpick.training.files import as_json
 from layerpick.training.runs import RunKey
 with FolderStore(Path({str(tmp_path)!r})).claim([RunKey(kind="base", seed=1)]) as got:
     print(len(got), flush=True)
@@ -206,6 +215,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from layerpick.calibration.store import FolderStore
 from layerpick.training.errors import LayerpickError
+from layerpick.training.files import as_json
 from layerpick.training.runs import RunRecord
 folder = Path({str(tmp_path)!r})
 records = TypeAdapter(list[RunRecord]).validate_json((folder / "records.json").read_bytes())

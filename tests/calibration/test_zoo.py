@@ -60,6 +60,6 @@ def test_demonstrations_and_questions_are_of_one_kind(name):
 
 
 def test_a_model_of_the_zoo_learns():
-    recipe = ZOO["qwen2-4-sum-transfer"].recipe
+    recipe = ZOO["qwen2-4-reverse-transfer"].recipe
     trained = pretrain(recipe.architecture, recipe.corpus, PretrainSettings(20, batch_size=32))
     assert trained.losses[-1] < 0.8 * trained.losses[0]
