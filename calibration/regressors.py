@@ -85,6 +85,34 @@ class RidgeRegressor(Regressor):
 
 
 @dataclass(frozen=True)
+class UnitWeights(Regressor):
+    """The mean of the strongest columns, standardised, each with the sign of its correlation.
+
+    Only one slope is fitted (an improper linear model: Dawes 1979, doi 10.1037/0003-066X.34.7.571),
+    so that columns which tell much the same average out their noise.
+    """
+
+    name = "unit weights"
+    keep: int
+
+    def fit(self, rows: Rows) -> Predict:
+        """See `Regressor.fit`."""
+        kept = strongest(rows, self.keep)
+        chosen = rows.columns[:, kept]
+        centre = np.average(chosen, axis=0, weights=rows.weights)
+        signs = np.sign((rows.weights * rows.targets) @ (chosen - centre))
+        signs /= chosen.std(axis=0).clip(min=1e-9)
+
+        def score(columns: np.ndarray) -> np.ndarray:
+            return ((columns[:, kept] - centre) * signs).mean(axis=1)
+
+        scores = score(rows.columns)
+        power = float((rows.weights * scores**2).sum())
+        slope = float((rows.weights * scores * rows.targets).sum()) / power if power else 0.0
+        return lambda columns: slope * score(columns)
+
+
+@dataclass(frozen=True)
 class BaggedRidge(Regressor):
     """The mean of ridge regressions on random parts of the sweeps, each with columns of its own.
 
@@ -245,6 +273,7 @@ CANDIDATES: tuple[Regressor, ...] = (
     DepthRegressor(alpha=3.0),
     RidgeRegressor(alpha=30.0, keep=1),
     RidgeRegressor(alpha=30.0, keep=4),
+    *(UnitWeights(keep) for keep in (4, 8, 16)),
     PairwiseRanker(inverse_penalty=0.01, keep=4),
     *BLENDED,
     RandomForest(trees=60, leaf=4, keep=48),

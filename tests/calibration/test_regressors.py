@@ -12,6 +12,7 @@ from layerpick.calibration.regressors import (
     PairwiseRanker,
     RidgeRegressor,
     Rows,
+    UnitWeights,
     from_settings,
     settings_of,
     strongest,
@@ -37,7 +38,7 @@ def test_every_family_finds_the_signal_and_repeats_itself(regressor, rows):
     predicted = regressor.fit(rows)(new)
     assert predicted.shape == (200,) and np.isfinite(predicted).all()
     assert (predicted == regressor.fit(rows)(new)).all()
-    if not isinstance(regressor, DepthRegressor):
+    if not isinstance(regressor, DepthRegressor | UnitWeights):  # one sees depth, one needs several
         assert spearman(new[:, 7], predicted) > 0.8
 
 
@@ -51,6 +52,22 @@ def test_ridge_against_the_normal_equations(rows):
     new = np.random.default_rng(2).normal(size=(9, 30))
     expected = (new - weights @ rows.columns) @ slope + weights @ rows.targets
     assert predict(new) == pytest.approx(expected)
+
+
+def test_unit_weights_average_noisy_copies_of_one_signal():
+    generator = np.random.default_rng(0)
+    signal = generator.normal(size=400)
+    columns = generator.normal(size=(400, 30))
+    signs = np.array([1, -1, 1, 1, -1, 1, 1, -1])
+    columns[:, 5:13] += signal[:, None] * signs
+    columns *= generator.uniform(0.1, 10, size=30)  # units must not matter
+    targets = 0.3 * signal
+    rows = Rows(columns[:200], targets[:200], np.ones(200), np.repeat(np.arange(40), 5))
+    predicted = UnitWeights(8).fit(rows)(columns[200:])
+    # By hand: a mean of eight has a noise variance of 1/8, and a least-squares slope leaves
+    # 1 / (1 + 8) of the signal's variance unexplained.
+    left = ((predicted - targets[200:]) ** 2).mean() / targets[200:].var()
+    assert left == pytest.approx(1 / 9, rel=0.25)
 
 
 def test_depth_sees_nothing_but_depth(rows):
