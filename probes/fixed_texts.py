@@ -28,7 +28,12 @@ from layerpick.training.packing import (
 )
 from layerpick.training.trajectory import Trajectory
 
-CHUNK_TOKENS = 8192
+CHUNK_TOKENS, FEWEST_TOKENS = 8192, 512
+"""Most tokens of a batch, and those that it may have however large the model."""
+CHUNK_BYTES = 1e9
+"""What the backward pass of a batch may hold, roughly."""
+HELD_PER_LAYER = 16
+"""Hidden states that a decoder layer holds for its backward pass, roughly."""
 EPSILON = 0.2
 """The importance ratio counts within 1 ± ε only."""
 
@@ -96,7 +101,7 @@ def texts(shared: ProbeInput, groups: Sequence[int], *, keep: bool) -> Iterator[
     """
     rows = _rows(shared, groups)
     total = sum(len(row) for row in rows)
-    for chunk in _chunks(rows):
+    for chunk in _chunks(rows, chunk_tokens(shared)):
         text = _text(shared, chunk, total)
         yield with_inputs(shared, text) if keep else text
 
@@ -182,14 +187,22 @@ def _rows(shared: ProbeInput, groups: Sequence[int]) -> list[list[Trajectory]]:
     return rows
 
 
-def _chunks(rows: Sequence[list[Trajectory]]) -> Iterator[list[list[Trajectory]]]:
-    """Consecutive rows that fill a padded batch of at most CHUNK_TOKENS, or single ones."""
+def chunk_tokens(shared: ProbeInput) -> int:
+    """Tokens of a batch whose backward pass, logits counted thrice, holds about CHUNK_BYTES."""
+    config = shared.model.model.config.get_text_config(decoder=True)
+    hidden = HELD_PER_LAYER * shared.layer_count * config.hidden_size * shared.model.dtype.itemsize
+    logits = 3 * config.vocab_size * torch.float32.itemsize
+    return int(np.clip(CHUNK_BYTES / (hidden + logits), FEWEST_TOKENS, CHUNK_TOKENS))
+
+
+def _chunks(rows: Sequence[list[Trajectory]], most: int) -> Iterator[list[list[Trajectory]]]:
+    """Consecutive rows that fill a padded batch of at most `most` tokens, or single ones."""
     chunk: list[list[Trajectory]] = []
     longest = 0
     for row in rows:
         length = sum(len(trajectory.tokens) for trajectory in row)
         longest = max(longest, length)
-        if chunk and longest * (len(chunk) + 1) > CHUNK_TOKENS:
+        if chunk and longest * (len(chunk) + 1) > most:
             yield chunk
             chunk, longest = [], length
         chunk.append(row)

@@ -70,7 +70,8 @@ def _regret(figure: Any, found: Evaluation) -> None:
         if level.time_share is None:
             continue
         point = (100 * level.time_share.mean, level.means["regret"].mean)
-        left.errorbar(*point, yerr=level.means["regret"].error, fmt="o", color=BLUE, capsize=2)
+        error = level.means["regret"].error
+        left.errorbar(*point, yerr=error, fmt="o", color=BLUE, capsize=2, clip_on=False)
         left.annotate(name, point, xytext=(6, 4), textcoords="offset points", fontsize=9)
     shown = sorted(found.baselines.items(), key=lambda item: item[1]["regret"].mean)
     right.bar(
@@ -84,6 +85,7 @@ def _regret(figure: Any, found: Evaluation) -> None:
     right.tick_params(axis="x", labelrotation=90, labelsize=8)
     left.set_ylim(bottom=0)
     left.margins(x=0.2)
+    left.set_xlim(left=0)
     left.set_xlabel("cost, % of the sweep's time")
     left.set_ylabel("mean regret of the pick")
 
