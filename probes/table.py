@@ -29,8 +29,8 @@ PROBES: dict[str, type[Probe]] = {
     )
 }
 
-DEFAULT_PROBES = ("weights", "hidden", "gradient", "one_step")
-"""Those of the level `one_step`: a few passes over the rollouts for each layer."""
+DEFAULT_PROBES = ("weights", "hidden", "gradient")
+"""Those whose cost stays near that of the rollouts."""
 
 
 def chosen_probes(text: str) -> tuple[str, ...]:

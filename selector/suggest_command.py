@@ -21,7 +21,7 @@ def suggest(
             help="Names or cost classes (weights, forward, backward, training), separated by "
             "commas, or all; see `layerpick probes`."
         ),
-    ] = "weights,hidden,gradient,one_step",
+    ] = "weights,hidden,gradient",
     warmup_steps: Annotated[
         str | None,
         typer.Option(

@@ -116,11 +116,12 @@ def test_a_model_far_from_all_others_is_predicted_by_position(predictors, monkey
     assert far.basis.startswith("position only")
 
 
-def test_what_is_measured_by_default_is_a_level_and_one_thing_in_three_places():
+def test_what_is_measured_by_default_is_one_thing_in_three_places():
     import inspect
 
     from layerpick.probes.table import DEFAULT_PROBES
+    from layerpick.selector.spending import FIRST
     from layerpick.selector.suggest_command import suggest as command
 
-    assert LEVELS["one_step"].probes == DEFAULT_PROBES
+    assert LEVELS[FIRST].probes == DEFAULT_PROBES
     assert inspect.signature(command).parameters["probes"].default == ",".join(DEFAULT_PROBES)
