@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ def texts(shared: ProbeInput, groups: Sequence[int], *, keep: bool) -> Iterator[
     """
     rows = _rows(shared, groups)
     total = sum(len(row) for row in rows)
-    for chunk in _chunks(rows, chunk_tokens(shared)):
+    for chunk in _chunks(rows, _chunk_tokens(shared)):
         text = _text(shared, chunk, total)
         yield with_inputs(shared, text) if keep else text
 
@@ -187,7 +188,7 @@ def _rows(shared: ProbeInput, groups: Sequence[int]) -> list[list[Trajectory]]:
     return rows
 
 
-def chunk_tokens(shared: ProbeInput) -> int:
+def _chunk_tokens(shared: ProbeInput) -> int:
     """Tokens of a batch whose backward pass, logits counted thrice, holds about CHUNK_BYTES."""
     config = shared.model.model.config.get_text_config(decoder=True)
     hidden = HELD_PER_LAYER * shared.layer_count * config.hidden_size * shared.model.dtype.itemsize
@@ -196,15 +197,19 @@ def chunk_tokens(shared: ProbeInput) -> int:
 
 
 def _chunks(rows: Sequence[list[Trajectory]], most: int) -> Iterator[list[list[Trajectory]]]:
-    """Consecutive rows that fill a padded batch of at most `most` tokens, or single ones."""
+    """Consecutive rows that fill a padded batch of at most `most` tokens, or single prompts.
+
+    The samples of a prompt stay together: they are judged together.
+    """
     chunk: list[list[Trajectory]] = []
     longest = 0
-    for row in rows:
-        length = sum(len(trajectory.tokens) for trajectory in row)
+    for _, own in groupby(rows, key=lambda row: row[0].group):
+        prompt = list(own)
+        length = max(sum(len(trajectory.tokens) for trajectory in row) for row in prompt)
         longest = max(longest, length)
-        if chunk and longest * (len(chunk) + 1) > most:
+        if chunk and longest * (len(chunk) + len(prompt)) > most:
             yield chunk
             chunk, longest = [], length
-        chunk.append(row)
+        chunk += prompt
     if chunk:
         yield chunk

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import layerpick.probes.off_policy as off_policy
+from layerpick.probes import fixed_texts
 from layerpick.probes.base import Budget
 from layerpick.probes.measuring import run_probe
 from layerpick.probes.off_policy import OffPolicyProbe, cross_fitting_halves
@@ -123,6 +124,17 @@ def test_one_step_is_the_first_of_many(shared):
 
 
 @pytest.mark.parametrize("family", ["llama"])
+def test_small_batches_change_nothing(shared, monkeypatch):
+    whole = [run_probe(probe, shared) for probe in (OneStepProbe(), OffPolicyProbe())]
+    monkeypatch.setattr(fixed_texts, "CHUNK_BYTES", 0.0)
+    monkeypatch.setattr(fixed_texts, "FEWEST_TOKENS", 1)
+    halves = cross_fitting_halves(shared)
+    assert len(list(fixed_texts.texts(shared, halves[0], keep=False))) > 1
+    for before, probe in zip(whole, (OneStepProbe(), OffPolicyProbe()), strict=True):
+        for name, values in run_probe(probe, shared).features.items():
+            assert values == pytest.approx(before.features[name], rel=1e-3, abs=1e-6), name
+
+
 def test_strides_multiply_the_rate(shared):
     eight = dataclasses.replace(FEW, off_policy_stride=8.0)
     far = dataclasses.replace(shared, budget=eight)
