@@ -119,7 +119,7 @@ def test_help_explains_itself_without_importing_torch(command):
 
 @pytest.mark.parametrize("seconds", [0.05, 1.0, 2.5, 4.0, 6.0])
 def test_ctrl_c_leaves_nothing_behind(arguments, tmp_path, seconds):
-    slow = [*arguments, "--prompts", "400", "--group-size", "16"]
+    slow = [*arguments, "--prompts", "1200", "--group-size", "16", "--probes", "weights,training"]
     process = subprocess.Popen(
         [sys.executable, "-c", "from layerpick.selector.entry import main; main()", *slow],
         stdout=subprocess.PIPE,
