@@ -1,8 +1,9 @@
 """Features made comparable across models.
 
 The size of a gradient says nothing across models; which layer has the largest does. Every feature
-enters twice, compared with the other layers of its own model only: as a rank and as a z-score.
-Beside them stand the depth and two numbers of the whole model. Which features there are is decided
+enters twice, compared with the other layers of its own model only: as a rank and as a z-score. The
+z-scores of a feature that comes with standard errors are shrunken by how far they are noise. Beside
+them stand the depth and two numbers of the whole model. Which features there are is decided
 by their presence in every example, never by the contributions.
 """
 
@@ -23,6 +24,8 @@ DEPTH = slice(2, 4)
 """Columns of the relative depth: d = 2 · depth − 1, and d²."""
 CLIP = 3.0
 """Largest absolute z-score."""
+ERROR = "_error"
+"""How the name of a feature's standard error ends: after the feature's own name."""
 TAU = 0.15
 """Scatter of contributions that no measurement removes, in contribution; bounds the weight of a
 layer measured well."""
@@ -35,7 +38,7 @@ class Design:
     level: Level
     examples: tuple[TrainingExample, ...]
     features: tuple[str, ...]
-    """Those present in every example."""
+    """Those present in every example, standard errors aside."""
     lacking: Mapping[str, int]
     """Features left out, and how many of the examples lack each."""
     columns: np.ndarray
@@ -110,13 +113,15 @@ def columns_of(asked: LayerFeatures, features: Sequence[str], level: Level) -> n
     """The rows of one model's layers, (layers, 4 + 2 · features), float64.
 
     Columns: base reward (0 if unknown, or if the level has no rollouts), log of the number of
-    layers, d = 2 · depth − 1, d², then the ranks of all features and their z-scores. A feature
-    that is lacking, or not finite in a layer, counts as average there.
+    layers, d = 2 · depth − 1, d², then the ranks of all features and their z-scores times their
+    `reliability`. A feature that is lacking, or not finite in a layer, counts as average there.
     """
     layers = len(asked.depth)
     reward = asked.base_reward if level.rollouts and asked.base_reward is not None else 0.0
     centred = 2 * asked.depth - 1
-    values = [asked.probes.get(name, np.zeros(layers)) for name in features]
+    nothing = np.zeros(layers)
+    values = [asked.probes.get(name, nothing) for name in features]
+    errors = [asked.probes.get(name + ERROR, nothing) for name in features]
     return np.column_stack(
         [
             np.full(layers, reward),
@@ -124,7 +129,7 @@ def columns_of(asked: LayerFeatures, features: Sequence[str], level: Level) -> n
             centred,
             centred**2,
             *(ranks(value) for value in values),
-            *(z_scores(value) for value in values),
+            *(reliability(v, e) * z_scores(v) for v, e in zip(values, errors, strict=True)),
         ]
     )
 
@@ -154,14 +159,32 @@ def z_scores(values: np.ndarray) -> np.ndarray:
     return result
 
 
+def reliability(values: np.ndarray, errors: np.ndarray) -> float:
+    """1 / (1 + mean of errors² / variance of the values), over layers where both are finite.
+
+    The noise counts on top of the variance, although that holds it already: layers are measured on
+    the same prompts, so that much of their errors is the same in all of them.
+    """
+    found = np.isfinite(values) & np.isfinite(errors)
+    if found.sum() < 2:
+        return 1.0
+    # Scaled first, so that squares do not overflow; rounding errors are no variance.
+    size = np.abs(values[found]).max() or 1.0
+    variance = max(float(np.var(values[found] / size, ddof=1)), 1e-24)
+    return 1 / (1 + float(np.mean((errors[found] / size) ** 2)) / variance)
+
+
 def _common(
     examples: Sequence[TrainingExample], level: Level
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     counts: dict[str, int] = {}
     for example in examples:
         for probe in level.probes:
-            for name, values in level.used(example.features[probe]).items():
-                counts[name] = counts.get(name, 0) + bool(np.isfinite(values).all())
+            used = level.used(example.features[probe])
+            for name, values in used.items():
+                is_error = name.endswith(ERROR) and name.removesuffix(ERROR) in used
+                if not is_error:
+                    counts[name] = counts.get(name, 0) + bool(np.isfinite(values).all())
     lacking = {name: len(examples) - n for name, n in counts.items() if n < len(examples)}
     return tuple(sorted(set(counts) - set(lacking))), lacking
 

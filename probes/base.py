@@ -39,10 +39,12 @@ class Budget:
     integration_steps: int = 4
     training_trajectories: int = 1024
     """Learned from, and judged on, by the probes that train off-policy."""
+    one_step_stride: float = 16.0
+    """Learning rate of the single step over that of real training."""
     off_policy_steps: tuple[int, ...] = (1, 3, 5)
     """When the off-policy warm-up at one learning rate is judged."""
     off_policy_stride: float = 8.0
-    """Its learning rate over that of real training: a few long steps go as far as many."""
+    """The off-policy warm-up's, likewise: a few long steps go as far as many."""
     equal_kl_steps: tuple[int, ...] = ()
     """When the one at rates that move every layer alike is judged; none: it is not run."""
     warm_up_steps: tuple[int, ...] = (5,)

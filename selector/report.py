@@ -61,6 +61,12 @@ def sentences(suggestion: Suggestion) -> list[str]:
     ]
     if suggestion.stopped:
         lines.append(f"Stopped: {suggestion.stopped}.")
+    elif suggestion.further:
+        times = (f"{name} (about {_time(s)})" for name, s in suggestion.further.items())
+        lines.append(
+            f"Ranks better, not measured: {', '.join(times)}; `--budget MINUTES` goes as far as "
+            f"they last."
+        )
     if suggestion.measured_by:
         lines.append(f"Measured contributions: {suggestion.measured_by}.")
     lines += [
@@ -125,6 +131,10 @@ def _probe_lines(suggestion: Suggestion) -> list[str]:
 
 def _interval(layer: LayerSuggestion) -> str:
     return f"{layer.interval[0]:.2f} … {layer.interval[1]:.2f}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _bytes(count: int) -> str:

@@ -31,6 +31,8 @@ SWEEP_EPISODES = 60 * 128
 """Of one run of a sweep, at `layerpick sweep`'s own steps, prompts and group size."""
 FIRST = "backward"
 """The level that is measured whatever the budget."""
+WITH_BACKWARD = 3.0
+"""Time of a forward and backward pass over that of a forward pass alone."""
 OUT_OF_THE_QUESTION = 0.02
 """Chances of being best that together are given up."""
 
@@ -82,7 +84,7 @@ def spend(
     start = time.perf_counter() - sampled.sampling_seconds
     probed = replace(sampled, results=run_probes(shared, LEVELS[FIRST].probes, reporter))
     prediction = predict(shared, probed, predictors)
-    a_step = sampled.sampling_seconds + _pass_seconds(shared, probed)
+    a_step = sampled.sampling_seconds + WITH_BACKWARD * _forward_seconds(shared, probed)
     seconds = _seconds(spending, shared, a_step)
     for level in list(LEVELS.values())[list(LEVELS).index(FIRST) + 1 :]:
         chance = float(prediction.chance_best.max())
@@ -91,10 +93,7 @@ def spend(
         if level.name not in predictors:
             continue
         remaining = seconds - (time.perf_counter() - start)
-        cost = _expected_passes(level, shared, probed) * (
-            _pass_seconds(shared, probed)
-            + (sampled.sampling_seconds if level.name == "on_policy" else 0.0)
-        )
+        cost = _expected_seconds(level, shared, probed)
         if cost > remaining:
             reason = f"the budget of {seconds:.0f} s leaves {max(remaining, 0):.0f} s"
             about = f"the level {level.name} needs about {cost:.0f} s"
@@ -157,27 +156,27 @@ def merge(before: Prediction, after: Prediction, candidates: tuple[int, ...] | N
     )
 
 
-def _seconds(spending: Spending, shared: ProbeInput, pass_seconds: float) -> float:
+def _seconds(spending: Spending, shared: ProbeInput, step_seconds: float) -> float:
     if not spending.is_share:
         return 60 * spending.amount
     runs = shared.layer_count + 1
-    passes = runs * SWEEP_EPISODES / len(shared.rollouts.trajectories)
-    return spending.amount * passes * pass_seconds
+    steps = runs * SWEEP_EPISODES / len(shared.rollouts.trajectories)
+    return spending.amount * steps * step_seconds
 
 
-def _pass_seconds(shared: ProbeInput, probed: Probed) -> float:
-    """Seconds of a pass over the rollouts: the one-step probe's, once it has run.
+def _forward_seconds(shared: ProbeInput, probed: Probed) -> float:
+    """Seconds of a forward pass over the rollouts, by the one-step probe once it has run.
 
-    The gradient probe's until then, which also sketches every gradient: too much rather than less.
+    By the gradient probe until then, which also sketches every gradient: too much rather than less.
     """
     one_step = probed.results.get("one_step")
     if one_step is None or one_step.failure:
-        return probed.results["gradient"].cost.seconds
+        return probed.results["gradient"].cost.seconds / WITH_BACKWARD
     return one_step.cost.seconds / _one_step_passes(shared)
 
 
 def _one_step_passes(shared: ProbeInput) -> float:
-    return _read_share(shared) * (1 + shared.layer_count)
+    return _read_share(shared) * (WITH_BACKWARD + 1 + shared.layer_count / 2)
 
 
 def _read_share(shared: ProbeInput) -> float:
@@ -185,19 +184,36 @@ def _read_share(shared: ProbeInput) -> float:
     return min(1.0, shared.budget.training_trajectories / len(shared.rollouts.trajectories))
 
 
-def _expected_passes(level: Level, shared: ProbeInput, probed: Probed) -> float:
-    """Passes over the rollouts that what is missing of a level takes; each layer's run starts at
-    that layer, so that it is half a pass on average."""
+def _expected_seconds(level: Level, shared: ProbeInput, probed: Probed) -> float:
+    """What is missing of a level takes; a layer's passes start at it, and are half on average."""
     layers, budget = shared.layer_count, shared.budget
-    judged = budget.off_policy_steps
+    forward = _forward_seconds(shared, probed)
+    steps, judged = max(budget.off_policy_steps), len(budget.off_policy_steps)
     episodes = max(budget.warm_up_steps) * budget.warm_up_episodes
-    passes = {
-        "bypass": 0.5,
-        "one_step": _one_step_passes(shared),
-        "off_policy": _read_share(shared) * layers / 2 * (max(judged) + len(judged)),
-        "warm_up": most_candidates(layers) * episodes / len(shared.rollouts.trajectories),
+    sampled = most_candidates(layers) * episodes / len(shared.rollouts.trajectories)
+    off_policy_passes = _read_share(shared) * (1 + layers / 2 * (WITH_BACKWARD * steps + judged))
+    seconds = {
+        "one_step": forward * _one_step_passes(shared),
+        "off_policy": forward * off_policy_passes,
+        "warm_up": sampled * (probed.sampling_seconds + WITH_BACKWARD * forward),
     }
-    return sum(passes.get(name, 0.0) for name in level.probes if name not in probed.results)
+    return sum(seconds.get(name, 0.0) for name in level.probes if name not in probed.results)
+
+
+def further_levels(
+    shared: ProbeInput, probed: Probed, predictors: Mapping[str, StoredPredictor]
+) -> dict[str, float]:
+    """Levels that have a predictor and were not measured: the seconds that each would still take.
+
+    Rough, and none where the first level, by which passes are timed, is not measured whole.
+    """
+    if not set(LEVELS[FIRST].probes) <= set(probed.results):
+        return {}
+    return {
+        name: _expected_seconds(level, shared, probed)
+        for name, level in LEVELS.items()
+        if name in predictors and not set(level.probes) <= set(probed.results)
+    }
 
 
 def most_candidates(layers: int) -> int:

@@ -17,7 +17,7 @@ from layerpick.selector.measurements import find_measured
 from layerpick.selector.preparing import ModelChoice, RolloutChoice, prepare
 from layerpick.selector.probing import run_probes, sample
 from layerpick.selector.progress import Reporter, Silent
-from layerpick.selector.spending import Spending, Spent, predict, spend
+from layerpick.selector.spending import Spending, Spent, further_levels, predict, spend
 from layerpick.selector.suggestion import Cost, Suggestion
 from layerpick.selector.training_run import default_rate
 from layerpick.training.algorithms.table import make_algorithm
@@ -75,6 +75,7 @@ def suggest(
         pick=pick,
         basis=prediction.basis,
         stopped=spent.stopped,
+        further=further_levels(shared, probed, predictors),
         measured_by=sweep.source if sweep else None,
         coverage=prediction.coverage,
         layers=summaries.layers(prepared.model.layers.depths, prediction, features, sweep),

@@ -106,6 +106,10 @@ class Suggestion(_Value):
     pick: int
     basis: str
     stopped: str | None = Field(default=None, description="why a budget was not spent further")
+    further: dict[str, float] = Field(
+        default_factory=dict,
+        description="levels that were not measured, and about how many seconds more they take",
+    )
     measured_by: str | None = Field(description="whose measurement `measured` is")
     coverage: float = Field(description="share of measurements the intervals should hold")
     layers: tuple[LayerSuggestion, ...]

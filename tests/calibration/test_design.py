@@ -13,6 +13,7 @@ from layerpick.calibration.design import (
     columns_of,
     make_design,
     ranks,
+    reliability,
     usable,
     z_scores,
 )
@@ -64,6 +65,41 @@ def test_ranks_and_z_scores_by_hand():
 def test_huge_and_tiny_values_stay_finite():
     for values in (np.array([1e300, -1e300, 0.0]), np.array([1e-300, 2e-300, 0.0])):
         assert np.isfinite(z_scores(values)).all()
+
+
+def test_reliability_by_hand():
+    values = np.array([1.0, 2.0, 3.0])  # variance 1
+    assert reliability(values, np.zeros(3)) == 1
+    assert reliability(values, np.array([1.0, 0.0, 1.0])) == pytest.approx(0.6)
+    assert reliability(values, np.array([np.nan, 1.0, 1.0])) == pytest.approx(1 / (1 + 1 / 0.5))
+    assert reliability(np.full(3, 2.0), np.ones(3)) == pytest.approx(0, abs=1e-12)
+    assert reliability(np.zeros(3), np.zeros(3)) == 1
+    assert reliability(values[:1], np.ones(1)) == 1
+
+
+@given(VALUES, st.sampled_from([1e-150, 0.5, 1e200]), st.floats(0, 10))
+def test_reliability_is_a_share_without_unit_and_falls_with_the_error(values, unit, error):
+    errors = np.full(len(values), error)
+    found = reliability(values, errors)
+    assert 0 <= found <= 1
+    assert reliability(unit * values, unit * errors) == pytest.approx(found)
+    assert reliability(values, 2 * errors) <= found
+
+
+def test_errors_shrink_their_feature_and_are_none_themselves(made_examples):
+    examples = made_examples(2)
+    level = LEVELS["weights"]
+    plain = make_design(examples, level)
+    for example in examples:
+        own = example.features["weights"]
+        own["weights_noise_error"] = np.full(example.layers, own["weights_noise"].std(ddof=1))
+    design = make_design(examples, level)
+    assert design.features == plain.features == ("weights_more", "weights_noise", "weights_signal")
+    halved = np.ones(plain.columns.shape[1])
+    halved[-2] = 0.5
+    assert design.columns == pytest.approx(plain.columns * halved)
+    examples[0].features["weights"]["lone_error"] = np.arange(float(examples[0].layers))
+    assert "lone_error" in make_design(examples[:1], level).features
 
 
 def test_rows_are_the_measured_layers_and_every_model_counts_the_same(made_examples):

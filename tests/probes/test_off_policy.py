@@ -19,7 +19,9 @@ from layerpick.probes.one_step import OneStepProbe
 from layerpick.probes.table import PROBES
 
 RATE = 1e-3
-FEW = Budget(off_policy_steps=(1, 3), off_policy_stride=1.0, equal_kl_steps=(1,))
+FEW = Budget(
+    one_step_stride=1.0, off_policy_steps=(1, 3), off_policy_stride=1.0, equal_kl_steps=(1,)
+)
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_one_step_is_the_first_of_many(shared):
     for name in ("gain", "normalised_gain", "kl", "gain_per_kl"):
         expected = many[f"off_policy_1_{name}"]
         tolerance = 0.02 * np.abs(expected).max()
-        assert one[f"one_step_{name}"] == pytest.approx(expected, abs=tolerance), name
+        assert one[f"long_step_{name}"] == pytest.approx(expected, abs=tolerance), name
 
 
 @pytest.mark.parametrize("family", ["llama"])
@@ -135,16 +137,20 @@ def test_small_batches_change_nothing(shared, monkeypatch):
             assert values == pytest.approx(before.features[name], rel=1e-3, abs=1e-6), name
 
 
-def test_strides_multiply_the_rate(shared):
-    eight = dataclasses.replace(FEW, off_policy_stride=8.0)
-    far = dataclasses.replace(shared, budget=eight)
-    faster = dataclasses.replace(shared, learning_rate=8 * RATE)
-    by_stride, by_rate = (OffPolicyProbe().measure(each).features for each in (far, faster))
-    assert by_stride["off_policy_3_kl"] == pytest.approx(by_rate["off_policy_3_kl"], rel=1e-5)
-    fastest = dataclasses.replace(shared, learning_rate=16 * RATE)
-    long, one = (OneStepProbe().measure(each).features for each in (shared, fastest))
+@pytest.mark.parametrize(
+    ("probe", "field", "prefix"),
+    [
+        (OffPolicyProbe(), "off_policy_stride", "off_policy_3"),
+        (OneStepProbe(), "one_step_stride", "long_step"),
+    ],
+)
+def test_strides_multiply_the_rate(shared, probe, field, prefix):
+    eight = dataclasses.replace(FEW, **{field: 8.0})
+    by_stride = probe.measure(dataclasses.replace(shared, budget=eight)).features
+    by_rate = probe.measure(dataclasses.replace(shared, learning_rate=8 * RATE)).features
     for name in ("gain", "normalised_gain", "kl"):
-        assert long[f"long_step_{name}"] == pytest.approx(one[f"one_step_{name}"], rel=1e-3)
+        expected = pytest.approx(by_rate[f"{prefix}_{name}"], rel=1e-5)
+        assert by_stride[f"{prefix}_{name}"] == expected
 
 
 @pytest.mark.parametrize("family", ["llama"])

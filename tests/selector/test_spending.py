@@ -14,6 +14,7 @@ from layerpick.calibration.levels import LEVELS
 from layerpick.calibration.predictor import Prediction
 from layerpick.selector import spending, suggesting
 from layerpick.selector.preparing import RolloutChoice
+from layerpick.selector.report import sentences
 from layerpick.selector.spending import merge, most_candidates, read_budget, still_possible
 from layerpick.selector.suggesting import suggest
 from layerpick.training.errors import LayerpickError
@@ -97,13 +98,25 @@ def test_levels_are_measured_until_the_budget_is_spent(predictors):
     predictors(everything, "backward", "one_step")
     spent = suggest(rollouts=few, spending=read_budget("30", 1.0))
     assert [probe.name for probe in spent.cost.probes] == list(LEVELS["one_step"].probes)
-    assert spent.stopped == "nothing dearer is left to measure"
+    assert spent.stopped == "nothing dearer is left to measure" and not spent.further
     short = suggest(rollouts=few, spending=read_budget("0.0001%", 1.0))
     assert [probe.name for probe in short.cost.probes] == list(LEVELS["backward"].probes)
     assert "the level one_step needs about" in short.stopped
     sure = suggest(rollouts=few, spending=read_budget("30", 0.01))
     assert sure.stopped.startswith("certain enough")
     assert len(sure.cost.probes) == len(LEVELS["backward"].probes)
+
+
+def test_what_dearer_levels_would_take_is_said(predictors):
+    few = RolloutChoice(prompts=8)
+    everything = suggest(rollouts=few, probes=list(LEVELS["off_policy"].probes))
+    predictors(everything, "backward", "one_step", "off_policy")
+    plain = suggest(rollouts=few)
+    assert list(plain.further) == ["one_step", "off_policy"]
+    assert 0 < 2 * plain.further["one_step"] < plain.further["off_policy"]
+    (line,) = (line for line in sentences(plain) if line.startswith("Ranks better"))
+    assert "one_step (about" in line and "--budget MINUTES" in line
+    assert not suggest(rollouts=few, probes=["weights"]).further
 
 
 def test_a_model_far_from_all_others_is_predicted_by_position(predictors, monkeypatch):
