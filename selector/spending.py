@@ -4,8 +4,8 @@ The cheap probes come first. A dearer level follows only while the chance that t
 layer is too low and its expected time fits what is left of the budget. The on-policy warm-up trains
 only the layers that can still be best: at most half, those with the highest chances.
 
-Limits: expected times are passes over the rollouts times what one pass took a cheaper probe, so a
-budget can be overrun by the part of a level that this misses. A layer that a warm-up leaves out
+Limits: expected times are passes over the rollouts times what one of them takes, so a budget can
+be overrun by the part of a level that this misses. A layer that a warm-up leaves out
 keeps the prediction it had.
 """
 
@@ -17,12 +17,14 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
+import torch
 
 from layerpick.calibration.calibrated import FAR, StoredPredictor, best_predictor
 from layerpick.calibration.levels import LEVELS, Level
 from layerpick.calibration.position import load_position_predictor
 from layerpick.calibration.predictor import LayerFeatures, Prediction
 from layerpick.probes.base import ProbeInput
+from layerpick.probes.fixed_texts import read_text, texts
 from layerpick.selector.probing import Probed, run_probes
 from layerpick.selector.progress import Reporter
 from layerpick.training.errors import LayerpickError
@@ -84,8 +86,8 @@ def spend(
     start = time.perf_counter() - sampled.sampling_seconds
     probed = replace(sampled, results=run_probes(shared, LEVELS[FIRST].probes, reporter))
     prediction = predict(shared, probed, predictors)
-    a_step = sampled.sampling_seconds + WITH_BACKWARD * _forward_seconds(shared, probed)
-    seconds = _seconds(spending, shared, a_step)
+    forward = forward_seconds(shared)
+    seconds = _seconds(spending, shared, sampled.sampling_seconds + WITH_BACKWARD * forward)
     for level in list(LEVELS.values())[list(LEVELS).index(FIRST) + 1 :]:
         chance = float(prediction.chance_best.max())
         if chance >= spending.confidence:
@@ -93,7 +95,7 @@ def spend(
         if level.name not in predictors:
             continue
         remaining = seconds - (time.perf_counter() - start)
-        cost = _expected_seconds(level, shared, probed)
+        cost = _expected_seconds(level, shared, probed, forward)
         if cost > remaining:
             reason = f"the budget of {seconds:.0f} s leaves {max(remaining, 0):.0f} s"
             about = f"the level {level.name} needs about {cost:.0f} s"
@@ -164,37 +166,30 @@ def _seconds(spending: Spending, shared: ProbeInput, step_seconds: float) -> flo
     return spending.amount * steps * step_seconds
 
 
-def _forward_seconds(shared: ProbeInput, probed: Probed) -> float:
-    """Seconds of a forward pass over the rollouts, by the one-step probe once it has run.
+def forward_seconds(shared: ProbeInput) -> float:
+    """Seconds of a forward pass over the rollouts, timed on the first batch of them."""
+    rollouts = shared.rollouts
+    text = next(texts(shared, range(len(rollouts.groups)), keep=False))
+    start = time.perf_counter()
+    with torch.no_grad():
+        read_text(shared, text).sum().item()
+    seconds = time.perf_counter() - start
+    return seconds * len(rollouts.trajectories) / len(text.trajectories)
 
-    By the gradient probe until then, which also sketches every gradient: too much rather than less.
+
+def _expected_seconds(level: Level, shared: ProbeInput, probed: Probed, forward: float) -> float:
+    """What is missing of a level takes; a layer's passes start at it, and are half on average.
+
+    `forward`: seconds of a forward pass over the rollouts.
     """
-    one_step = probed.results.get("one_step")
-    if one_step is None or one_step.failure:
-        return probed.results["gradient"].cost.seconds / WITH_BACKWARD
-    return one_step.cost.seconds / _one_step_passes(shared)
-
-
-def _one_step_passes(shared: ProbeInput) -> float:
-    return _read_share(shared) * (WITH_BACKWARD + 1 + shared.layer_count / 2)
-
-
-def _read_share(shared: ProbeInput) -> float:
-    """Share of the rollouts that the probes that train off-policy read."""
-    return min(1.0, shared.budget.training_trajectories / len(shared.rollouts.trajectories))
-
-
-def _expected_seconds(level: Level, shared: ProbeInput, probed: Probed) -> float:
-    """What is missing of a level takes; a layer's passes start at it, and are half on average."""
     layers, budget = shared.layer_count, shared.budget
-    forward = _forward_seconds(shared, probed)
     steps, judged = max(budget.off_policy_steps), len(budget.off_policy_steps)
     episodes = max(budget.warm_up_steps) * budget.warm_up_episodes
     sampled = most_candidates(layers) * episodes / len(shared.rollouts.trajectories)
-    off_policy_passes = _read_share(shared) * (1 + layers / 2 * (WITH_BACKWARD * steps + judged))
+    read = forward * min(1.0, budget.training_trajectories / len(shared.rollouts.trajectories))
     seconds = {
-        "one_step": forward * _one_step_passes(shared),
-        "off_policy": forward * off_policy_passes,
+        "one_step": read * (1 + WITH_BACKWARD + layers / 2),
+        "off_policy": read * (1 + layers / 2 * (WITH_BACKWARD * steps + judged)),
         "warm_up": sampled * (probed.sampling_seconds + WITH_BACKWARD * forward),
     }
     return sum(seconds.get(name, 0.0) for name in level.probes if name not in probed.results)
@@ -205,12 +200,13 @@ def further_levels(
 ) -> dict[str, float]:
     """Levels that have a predictor and were not measured: the seconds that each would still take.
 
-    Rough, and none where the first level, by which passes are timed, is not measured whole.
+    Rough, and none where the first level is not measured whole.
     """
     if not set(LEVELS[FIRST].probes) <= set(probed.results):
         return {}
+    forward = forward_seconds(shared)
     return {
-        name: _expected_seconds(level, shared, probed)
+        name: _expected_seconds(level, shared, probed, forward)
         for name, level in LEVELS.items()
         if name in predictors and not set(level.probes) <= set(probed.results)
     }
