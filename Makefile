@@ -5,7 +5,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-ROOMS  := selector probes training calibration
 
 .PHONY: demo test test-slow check setup sandbox clean
 
@@ -19,17 +18,12 @@ test: check
 test-slow: $(STAMP) sandbox
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
-check: $(STAMP) sandbox build/typecheck
+check: $(STAMP) sandbox
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p layerpick
 
 setup: $(STAMP) sandbox
-
-# Editable installs map folders by an import hook, which a type checker cannot follow; links can be.
-build/typecheck:
-	mkdir -p $@/layerpick
-	for room in $(ROOMS); do ln -sfn ../../../$$room $@/layerpick/$$room; done
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
