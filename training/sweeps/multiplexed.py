@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,11 +22,11 @@ from layerpick.training.engine.policies import FullPolicy, Policies
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import HeldOut, HeldOutScore, score_model, score_policies
-from layerpick.training.episodes.trajectory import hash_text
 from layerpick.training.models.defaults import REFERENCE
 from layerpick.training.models.loading import LoadedModel, ModelIdentity
 from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
 from layerpick.training.tasks.base import Task
+from layerpick.training.tasks.forms import in_words
 
 SCORING_STEP = 2**31
 """Stands for the step number in the seed of the scoring's noise."""
@@ -72,7 +72,7 @@ class Bench:
             task=task.name,
             source=source_label(task),
             data_hash=task.fingerprint(),
-            task_settings_hash=hash_text(repr({**asdict(task.settings), "dataset": None})),
+            task_settings_hash=task.settings.identity,
             algorithm=self.algorithm.name,
             engine=engine,
             steps=settings.steps,
@@ -87,6 +87,7 @@ class Bench:
             heldout_prompts=len(self.heldout.prompts),
             heldout_samples=self.heldout.samples,
             prompts_hash=self.heldout.fingerprint,
+            prompt_form=in_words(task.settings),
         )
 
     def training(self, learning_rate: float) -> TrainingSettings:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
+
+from layerpick.training.episodes.trajectory import hash_text
 
 Split = Literal["train", "heldout"]
 Messages = tuple[Mapping[str, str], ...]
@@ -30,6 +32,8 @@ class Prompt:
     """Where the row came from, for error messages: `file:line` or `dataset[index]`."""
     state: str | None = None
     """Identity of the state that the episode starts in; None: the prompt's text."""
+    question: str | None = None
+    """What a chat model is asked in place of `content`, where that is text to be continued."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,27 @@ class TaskSettings:
     """Agentic: an episode ends after this many turns."""
     invalid_penalty: float | None = None
     """Agentic: (positive) cost of an action that the world does not know."""
+    system: str | None = None
+    """Chat models: the system's message before the question."""
+    instruction: str | None = None
+    """What is said after the question; None: the task's own, empty: nothing."""
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Values that the chat template reads, as TRL's option of that name."""
+    chat_template: str | None = None
+    """Hash of the chat template that raw prompts go through; set by `tasks.forms.with_form`."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything here but the data: what a run's prompts and rewards follow from.
+
+        The fields about chats count only where they are used, so that runs made before they
+        existed keep their identity.
+        """
+        values = {**asdict(self), "dataset": None}
+        for name in ("system", "instruction", "chat_template_kwargs", "chat_template"):
+            if not values[name]:
+                del values[name]
+        return hash_text(repr(values))
 
 
 @dataclass(frozen=True)
@@ -87,9 +112,18 @@ class Task(ABC):
     name: ClassVar[str]
     default_algorithm: ClassVar[str] = "grpo"
     max_new_tokens: ClassVar[int] = 256
-    """Default length of one turn."""
+    """Default length of one turn, in tokens."""
+    max_chat_tokens: ClassVar[int] = 256
+    """The same for raw prompts that go through a chat template: answers are longer there."""
     conversational: ClassVar[bool] = False
     """Raw prompts become a user's message where the model has a chat template."""
+    instruction: ClassVar[str | None] = None
+    """What a model is told after each raw question; None: the task takes no instruction."""
+    plain_form: ClassVar[str | None] = None
+    """Template for models without a chat template: `{prompt}` and, on a line of its own,
+    `{instruction}`; None: the prompt as it is, to be continued."""
+    plain_stop: ClassVar[tuple[str, ...]] = ()
+    """Stop strings of the plain form: where the next question would begin."""
 
     def __init__(self, settings: TaskSettings):
         self.settings = settings
