@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from layerpick.probes.warm_up import STEPS
 from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
 from layerpick.selector.probing import feature_table, probe
 from layerpick.selector.progress import Reporter
+from layerpick.selector.training_run import default_rate
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.passes import Bench, SweepSettings, model_label, run_pass
+from layerpick.training.runs import Rates, RunRecord
 from layerpick.training.scoring import held_out
 from layerpick.training.sweep import Measure, SweepPlan, choose_layers, default_rates, run_sweep
 from layerpick.training.tasks.base import TaskSettings
@@ -34,6 +37,7 @@ class SweepChoice:
     steps: int = 60
     learning_rates: tuple[float, ...] | None = None
     """None: by the model's size."""
+    rates: Rates = "own"
     beta: float = 0.0
     heldout_prompts: int = 256
     heldout_samples: int = 4
@@ -76,15 +80,23 @@ def measure_sweep(
             beta=choice.beta,
         ),
         heldout=held_out(prepared.task, choice.heldout_prompts, choice.heldout_samples),
-        learning_rates=choice.learning_rates or default_rates(loaded),
+        learning_rates=choice.learning_rates or default_rates(loaded, choice.rates),
+        rates=choice.rates,
     )
     folder = sweep_folder(root, model_label(loaded.identity), prepared.task.name, chosen.name)
     plan = SweepPlan(layers, choice.seeds, choice.policies_per_pass, choice.engine)
     records = run_sweep(bench, plan, FolderStore(folder), _measure(choice.engine), reporter)
-    rate = max(record.run.learning_rate or 0.0 for record in records if record.run.kind == "layer")
+    rate = _probed_rate(prepared, choice.rates, records)
     probed = replace(rollouts, prompts=choice.probe_prompts)
     _measure_features(prepared, chosen, probed, choice.probes, rate, folder, reporter)
     return folder
+
+
+def _probed_rate(prepared: Prepared, rates: Rates, records: Sequence[RunRecord]) -> float:
+    """What probes that train take as the rate: the shared one, or what `suggest` would take."""
+    if rates == "own":
+        return default_rate(prepared)
+    return max(record.run.learning_rate or 0.0 for record in records if record.run.kind == "layer")
 
 
 def _measure_features(
