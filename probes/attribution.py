@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
-from layerpick.probes.token_losses import Contrast, contrast
-from layerpick.training.batching import Batch, log_probs_of
+from layerpick.probes.reading.token_losses import Contrast, contrast
+from layerpick.training.batches.padded import Batch, log_probs_of
 
 ROWS_AT_A_TIME = 16
 

@@ -10,9 +10,9 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from layerpick.training.algorithms.base import Algorithm
-from layerpick.training.loading import LoadedModel
-from layerpick.training.rollouts import Rollouts
-from layerpick.training.sampling import SamplingSettings
+from layerpick.training.episodes.play import SamplingSettings
+from layerpick.training.episodes.rollouts import Rollouts
+from layerpick.training.models.loading import LoadedModel
 from layerpick.training.tasks.base import Task
 
 Needs = Literal["weights", "forward", "backward", "training"]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
-from layerpick.probes.residual import best_and_worst, collated, observing
-from layerpick.training.batching import token_log_probs
-from layerpick.training.trajectory import Trajectory
+from layerpick.probes.reading.passes import best_and_worst, collated, observing
+from layerpick.training.batches.padded import token_log_probs
+from layerpick.training.episodes.trajectory import Trajectory
 
 
 class BypassProbe(Probe):

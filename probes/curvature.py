@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
-from layerpick.probes.residual import attention_as, requiring_gradients
-from layerpick.probes.token_losses import Contrast, contrast
-from layerpick.training.batching import token_log_probs
+from layerpick.probes.reading.passes import attention_as, requiring_gradients
+from layerpick.probes.reading.token_losses import Contrast, contrast
+from layerpick.training.batches.padded import token_log_probs
 
 STEP_KL = 0.01
 """Nats per trajectory that the step of the predicted gain moves the policy."""

@@ -6,12 +6,12 @@ from layerpick.probes.attribution import AttributionProbe
 from layerpick.probes.base import CLASSES, Probe
 from layerpick.probes.bypass import BypassProbe
 from layerpick.probes.curvature import CurvatureProbe
-from layerpick.probes.gradient import GradientProbe
-from layerpick.probes.hidden import HiddenProbe
-from layerpick.probes.off_policy import OffPolicyProbe
-from layerpick.probes.one_step import OneStepProbe
-from layerpick.probes.warm_up import WarmUpProbe
-from layerpick.probes.weights import WeightsProbe
+from layerpick.probes.gradient.probe import GradientProbe
+from layerpick.probes.hidden.probe import HiddenProbe
+from layerpick.probes.trials.off_policy import OffPolicyProbe
+from layerpick.probes.trials.on_policy import WarmUpProbe
+from layerpick.probes.trials.one_step import OneStepProbe
+from layerpick.probes.weights.probe import WeightsProbe
 from layerpick.training.errors import LayerpickError
 
 PROBES: dict[str, type[Probe]] = {

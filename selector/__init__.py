@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerpick.selector.preparing import ModelChoice, RolloutChoice
-    from layerpick.selector.suggesting import suggest
-    from layerpick.selector.suggestion import Suggestion, read_suggestion
+    from layerpick.selector.prepare import ModelChoice, RolloutChoice
+    from layerpick.selector.suggestion.result import Suggestion, read_suggestion
+    from layerpick.selector.suggestion.run import suggest
 
 _HOMES = {
-    "ModelChoice": "preparing",
-    "RolloutChoice": "preparing",
-    "Suggestion": "suggestion",
-    "read_suggestion": "suggestion",
-    "suggest": "suggesting",
+    "ModelChoice": "prepare",
+    "RolloutChoice": "prepare",
+    "Suggestion": "suggestion.result",
+    "read_suggestion": "suggestion.result",
+    "suggest": "suggestion.run",
 }
 
 __all__ = ["ModelChoice", "RolloutChoice", "Suggestion", "read_suggestion", "suggest"]

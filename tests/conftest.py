@@ -15,15 +15,15 @@ import torch
 from filelock import FileLock
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from layerpick.calibration.examples import Example
-from layerpick.calibration.features import FeatureCost, FeatureTable, write_features
-from layerpick.calibration.levels import LEVELS
-from layerpick.calibration.store import FolderStore, sweep_folder
+from layerpick.calibration.predictors.levels import LEVELS
+from layerpick.calibration.sweeps.examples import Example
+from layerpick.calibration.sweeps.features import FeatureCost, FeatureTable, write_features
+from layerpick.calibration.sweeps.store import FolderStore, sweep_folder
 from layerpick.training.files import cache_folder
-from layerpick.training.loading import LoadedModel, load_model
+from layerpick.training.models.loading import LoadedModel, load_model
+from layerpick.training.models.sources import locate
 from layerpick.training.pretraining.tokenizer import byte_tokenizer
-from layerpick.training.runs import RunKey, RunRecord, RunSettings
-from layerpick.training.sources import locate
+from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("unhurried", deadline=None)  # other work may share the machine

@@ -8,7 +8,7 @@ import pytest
 
 from layerpick.selector import RolloutChoice, suggest
 from layerpick.training.errors import NoSignalError
-from layerpick.training.loading import load_model
+from layerpick.training.models.loading import load_model
 from layerpick.training.sandbox import sandbox_available
 from layerpick.training.tasks.base import TaskSettings
 

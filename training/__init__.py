@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerpick.training.delta import load_with_delta
+    from layerpick.training.runs.delta import load_with_delta
 
 __all__ = ["load_with_delta"]
 
@@ -17,6 +17,6 @@ def __getattr__(name: str) -> Any:
     """Import on first use: this room must not load PyTorch by being named."""
     if name != "load_with_delta":
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from layerpick.training.delta import load_with_delta
+    from layerpick.training.runs.delta import load_with_delta
 
     return load_with_delta

@@ -20,15 +20,15 @@ import time
 from dataclasses import dataclass
 
 from layerpick.probes.base import Budget, ProbeInput
-from layerpick.probes.measuring import run_probe
+from layerpick.probes.run import run_probe
 from layerpick.probes.table import PROBES
-from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
-from layerpick.selector.training_run import default_rate
+from layerpick.selector.prepare import ModelChoice, Prepared, RolloutChoice, prepare
+from layerpick.selector.training_run.run import default_rate
 from layerpick.training.algorithms.table import make_algorithm
-from layerpick.training.rollouts import sample_rollouts
+from layerpick.training.episodes.rollouts import sample_rollouts
 from layerpick.training.tasks.base import TaskSettings
 
-COMMAND = [sys.executable, "-c", "from layerpick.selector.entry import main; main()"]
+COMMAND = [sys.executable, "-c", "from layerpick.selector.app.entry import main; main()"]
 BACKWARD = ("gradient", "curvature", "attribution")
 SAMPLES = 1024
 

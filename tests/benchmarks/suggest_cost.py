@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-COMMAND = [sys.executable, "-c", "from layerpick.selector.entry import main; main()"]
+COMMAND = [sys.executable, "-c", "from layerpick.selector.app.entry import main; main()"]
 SUMS = "reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1"
 
 

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 
 import torch
 
-from layerpick.selector.preparing import ModelChoice, Prepared, RolloutChoice, prepare
+from layerpick.selector.prepare import ModelChoice, Prepared, RolloutChoice, prepare
 from layerpick.training.algorithms.table import make_algorithm
-from layerpick.training.learner import LearningSettings
-from layerpick.training.multiplex import SingleLayerPolicies
-from layerpick.training.multiplexed_trainer import Spent, TrainingSettings, train
+from layerpick.training.engine.learner import LearningSettings
+from layerpick.training.engine.loop import Spent, TrainingSettings, train
+from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.tasks.base import SingleTurnTask, TaskSettings
 
 RATE = 1e-5

@@ -63,13 +63,13 @@ def one(chosen: argparse.Namespace) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from layerpick.selector.preparing import ModelChoice, RolloutChoice, prepare
-    from layerpick.selector.training_options import TrainingChoice
-    from layerpick.selector.training_run import make_bench
-    from layerpick.training.freezing import freeze, no_graph_below, optimizer_bytes
-    from layerpick.training.run_folder import RunFolder
+    from layerpick.selector.prepare import ModelChoice, RolloutChoice, prepare
+    from layerpick.selector.training_run.options import TrainingChoice
+    from layerpick.selector.training_run.run import make_bench
+    from layerpick.training.models.freezing import freeze, no_graph_below, optimizer_bytes
+    from layerpick.training.runs.folder import RunFolder
     from layerpick.training.tasks.base import TaskSettings
-    from layerpick.training.trl_training import TrlSettings, make_trainer
+    from layerpick.training.trl.run import TrlSettings, make_trainer
 
     settings = TaskSettings(dataset="reasoning-gym:chain_sum", template="{expression}=")
     rollouts = RolloutChoice(prompts=chosen.rows // 2, group_size=2, max_new_tokens=chosen.length)

@@ -7,8 +7,8 @@ import pytest
 
 from layerpick.probes.base import Budget, ProbeInput
 from layerpick.training.algorithms.table import make_algorithm
-from layerpick.training.rollouts import RolloutOrigin, Rollouts
-from layerpick.training.trajectory import Trajectory, Turn
+from layerpick.training.episodes.rollouts import RolloutOrigin, Rollouts
+from layerpick.training.episodes.trajectory import Trajectory, Turn
 
 
 def some_rollouts(groups=5, size=4, seed=0, silent=1, longest=12) -> Rollouts:

@@ -5,7 +5,7 @@ import torch
 
 from layerpick.probes.attribution import AttributionProbe, LayerAttributions, shuffled
 from layerpick.probes.base import Budget
-from layerpick.probes.token_losses import contrast
+from layerpick.probes.reading.token_losses import contrast
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import torch
 
 from layerpick.probes.base import Budget
 from layerpick.probes.curvature import STEP_KL, CurvatureProbe, layer_curvature
-from layerpick.probes.residual import attention_as
-from layerpick.probes.token_losses import contrast
-from layerpick.training.batching import token_log_probs
+from layerpick.probes.reading.passes import attention_as
+from layerpick.probes.reading.token_losses import contrast
+from layerpick.training.batches.padded import token_log_probs
 
 
 def objective(shared, read, layer: int, offset: torch.Tensor, base=None) -> torch.Tensor:

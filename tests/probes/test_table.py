@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from layerpick.calibration.judging.baselines import BASELINES
 from layerpick.probes.base import CLASSES, Budget, Measurement
-from layerpick.probes.baselines import BASELINES
-from layerpick.probes.gradient import GradientProbe
-from layerpick.probes.measuring import run_probe
-from layerpick.probes.one_step import OneStepProbe
+from layerpick.probes.gradient.probe import GradientProbe
+from layerpick.probes.run import run_probe
 from layerpick.probes.table import PROBES, chosen_probes
+from layerpick.probes.trials.one_step import OneStepProbe
 from layerpick.training.errors import LayerpickError
-from layerpick.training.loading import load_model
+from layerpick.training.models.loading import load_model
 
 MEASURING = [probe for probe in PROBES.values() if probe.needs != "training"]
 

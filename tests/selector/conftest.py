@@ -1,6 +1,6 @@
 import pytest
 
-from layerpick.selector.preparing import RolloutChoice
+from layerpick.selector.prepare import RolloutChoice
 from layerpick.training.tasks.base import TaskSettings
 
 REWARD = "def even(completions, **_):\n    return [1.0 - len(c) % 2 for c in completions]\n"

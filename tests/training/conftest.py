@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from layerpick.training.algorithms.table import make_algorithm
-from layerpick.training.passes import Bench, SweepSettings
-from layerpick.training.sampling import SamplingSettings
-from layerpick.training.scoring import held_out
+from layerpick.training.episodes.play import SamplingSettings
+from layerpick.training.episodes.scoring import held_out
+from layerpick.training.sweeps.multiplexed import Bench, SweepSettings
 from layerpick.training.tasks.base import (
     Episodes,
     Prompt,

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from layerpick.training.trajectory import Trajectory
+from layerpick.training.episodes.trajectory import Trajectory
 
 STD_EPSILON = 1e-4
 """Added to a group's standard deviation, as TRL does."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from layerpick.training.algorithms.base import Algorithm, group_rewards, per_turn
-from layerpick.training.trajectory import Trajectory
+from layerpick.training.episodes.trajectory import Trajectory
 
 
 class DrGrpo(Algorithm):

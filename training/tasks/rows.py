@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from layerpick.training.episodes.trajectory import hash_text
 from layerpick.training.errors import LayerpickError
 from layerpick.training.tasks.base import Split
-from layerpick.training.trajectory import hash_text
 
 HELDOUT_ONE_IN = 5
 GENERATOR_PREFIX = "reasoning-gym:"

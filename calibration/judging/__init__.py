@@ -1,0 +1,1 @@
+"""How good rankings are on models left out."""

@@ -1,0 +1,218 @@
+"""Predictions of sweeps whose models were left out, and how good they are.
+
+Every prediction comes from a predictor made anew without the model it is about: regressor, its
+settings, intervals and all. Leaving out a family, a data set or an algorithm leaves out every
+sweep of every model that has one of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from layerpick.calibration.judging.accuracy import (
+    Estimate,
+    Ranking,
+    Verdict,
+    compare,
+    estimate,
+    judge,
+    judge_ranking,
+    summarise,
+)
+from layerpick.calibration.predictors.base import Prediction
+from layerpick.calibration.predictors.calibrated import CalibratedPredictor
+from layerpick.calibration.predictors.choice import LeftOut, Progress, choose
+from layerpick.calibration.predictors.design import make_design, usable
+from layerpick.calibration.predictors.levels import LEVELS, Level
+from layerpick.calibration.predictors.regressors import CANDIDATES
+from layerpick.calibration.sweeps.examples import Example
+from layerpick.training.errors import LayerpickError
+
+By = Literal["model", "family", "task", "algorithm"]
+WAYS: tuple[By, ...] = get_args(By)
+_KEYS: Mapping[By, Callable[[Example], Hashable]] = {
+    "model": lambda example: example.weights_hash,
+    "family": lambda example: example.family,
+    "task": lambda example: (example.task, example.data_hash),
+    "algorithm": lambda example: example.algorithm,
+}
+SEED = 0
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A prediction of a sweep whose model was left out."""
+
+    prediction: Prediction
+    regressor: str
+    """The one chosen without it."""
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class LevelAccuracy:
+    """One level's predictor, judged."""
+
+    level: Level
+    held_out: Mapping[Example, HeldOut]
+    means: Mapping[str, Estimate]
+    """By metric."""
+    against: Mapping[str, Mapping[str, Estimate]]
+    """By baseline, by metric: predictor − baseline, paired by sweep."""
+    share_of_ceiling: float | None
+    """Mean ρ over mean noise ceiling, on the sweeps whose ceiling is known."""
+    token_share: Estimate | None
+    """Tokens that rollouts and probes wrote, as share of the sweep's."""
+    time_share: Estimate | None
+    lacking: Mapping[str, int]
+    """Features left out, and how many sweeps lack each."""
+
+    @property
+    def verdicts(self) -> dict[Example, Verdict]:
+        """By sweep."""
+        return {example: held.verdict for example, held in self.held_out.items()}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All levels beside the baselines."""
+
+    by: By
+    examples: tuple[Example, ...]
+    noise_ceiling: Estimate | None
+    levels: Mapping[str, LevelAccuracy]
+    baselines: Mapping[str, Mapping[str, Estimate]]
+    """By name, by metric; those for which no sweep has the feature are absent."""
+    notes: tuple[str, ...]
+    """What could not be evaluated, and why."""
+
+
+def evaluate(
+    examples: Sequence[Example],
+    by: By,
+    levels: Sequence[Level],
+    baselines: Mapping[str, Ranking],
+    done: Progress = lambda _: None,
+) -> Evaluation:
+    """Leave out one group after another, at every level that enough examples allow.
+
+    `done` is told of each candidate regressor of each fold: see `steps`.
+    """
+    rankings = {name: judge_ranking(ranking, examples) for name, ranking in baselines.items()}
+    accuracies, notes = {}, []
+    for level in levels:
+        held_out, left = hold_out(examples, examples, level, by, done)
+        notes += left
+        if held_out:
+            accuracies[level.name] = _accuracy(level, held_out, rankings)
+    return Evaluation(
+        by=by,
+        examples=tuple(examples),
+        noise_ceiling=estimate(
+            {e: e.noise_ceiling for e in examples if e.noise_ceiling is not None}
+        ),
+        levels=accuracies,
+        baselines={name: summarise(found) for name, found in rankings.items() if found},
+        notes=tuple(notes),
+    )
+
+
+def steps(examples: Sequence[Example], by: By, levels: Sequence[Level]) -> int:
+    """How much `evaluate` will report as done."""
+    return sum(len(_groups(examples, level, by)) for level in levels) * len(CANDIDATES)
+
+
+def hold_out(
+    teachers: Sequence[Example],
+    asked: Sequence[Example],
+    level: Level,
+    by: By,
+    done: Progress = lambda _: None,
+) -> tuple[dict[Example, HeldOut], list[str]]:
+    """Predict each example asked for from teachers that share no model with its group.
+
+    Also returns a sentence for each group, or the level, that could not be predicted.
+    """
+    left_out = LeftOut(make_design(teachers, level))
+    known = frozenset(left_out.design.models.tolist())
+    fitted: dict[frozenset[str], CalibratedPredictor] = {}
+    found: dict[Example, HeldOut] = {}
+    notes = []
+    for key, group in _groups(asked, level, by).items():
+        same = {each.weights_hash for each in teachers if _KEYS[by](each) == key}
+        models = frozenset(same | {each.weights_hash for each in group}) & known
+        if models not in fitted:
+            try:
+                choice = choose(left_out, models, done=done)
+            except LayerpickError as error:
+                notes.append(f"{level.name}, without the {by} of {group[0].name}: {error}")
+                continue
+            fitted[models] = CalibratedPredictor(left_out.design.without(models), choice.regressor)
+        predictor = fitted[models]
+        for example in group:
+            prediction = predictor.predict(example.layer_features(), SEED)
+            verdict = judge(example, prediction.contribution, prediction)
+            found[example] = HeldOut(prediction, str(predictor.regressor), verdict)
+    return found, notes
+
+
+def shares(example: Example, level: Level) -> tuple[float, float]:
+    """What a level costs, as shares of the sweep's written tokens and of its seconds."""
+    parts = [
+        (example.costs[probe], level.part(probe, example.features[probe])) for probe in level.probes
+    ]
+    parts += [(example.rollouts, 1.0)] if level.rollouts else []
+    tokens = sum(cost.sampled_tokens * part for cost, part in parts)
+    seconds = sum(cost.seconds * part for cost, part in parts)
+    return tokens / max(example.tokens, 1), seconds / example.seconds
+
+
+def find_way(name: str) -> By:
+    """What to leave out, by name. Raises LayerpickError if there is no such way."""
+    for way in WAYS:
+        if way == name:
+            return way
+    raise LayerpickError(f"Cannot leave out by '{name}': use {', '.join(WAYS)}.")
+
+
+def find_levels(examples: Sequence[Example]) -> list[Level]:
+    """The levels whose probes at least one example has."""
+    return [level for level in LEVELS.values() if any(usable(each, level) for each in examples)]
+
+
+def _groups(asked: Sequence[Example], level: Level, by: By) -> dict[Hashable, list[Example]]:
+    groups: dict[Hashable, list[Example]] = {}
+    for example in asked:
+        if usable(example, level):
+            groups.setdefault(_KEYS[by](example), []).append(example)
+    return groups
+
+
+def _accuracy(
+    level: Level,
+    held_out: Mapping[Example, HeldOut],
+    rankings: Mapping[str, Mapping[Example, Verdict]],
+) -> LevelAccuracy:
+    verdicts = {example: held.verdict for example, held in held_out.items()}
+    share = {example: shares(example, level) for example in held_out}
+    return LevelAccuracy(
+        level=level,
+        held_out=held_out,
+        means=summarise(verdicts),
+        share_of_ceiling=_share_of_ceiling(verdicts),
+        against={name: compare(verdicts, found) for name, found in rankings.items() if found},
+        token_share=estimate({example: both[0] for example, both in share.items()}),
+        time_share=estimate({example: both[1] for example, both in share.items()}),
+        lacking=make_design(tuple(held_out), level).lacking,
+    )
+
+
+def _share_of_ceiling(verdicts: Mapping[Example, Verdict]) -> float | None:
+    known = [
+        (v["spearman"], e.noise_ceiling) for e, v in verdicts.items() if e.noise_ceiling is not None
+    ]
+    reached = sum(rho for rho, _ in known)
+    ceiling = sum(ceiling for _, ceiling in known)
+    return reached / ceiling if ceiling > 0 else None

@@ -1,0 +1,264 @@
+"""The calibrated predictor: features of a model never seen → contributions, from measured sweeps.
+
+It is stored as the training examples and the chosen regressor's settings, as JSON, and refitted
+when it is loaded: nothing is ever unpickled, and the file can be read by anyone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from layerpick.calibration.predictors.base import (
+    LayerFeatures,
+    Prediction,
+    Predictor,
+    chance_of_best,
+)
+from layerpick.calibration.predictors.choice import Choice, LeftOut, Progress, choose
+from layerpick.calibration.predictors.design import Design, columns_of, make_design
+from layerpick.calibration.predictors.intervals import (
+    COVERAGE,
+    ConformalRegressor,
+    ResidualDraws,
+    Strangeness,
+)
+from layerpick.calibration.predictors.levels import LEVELS, Level, find_level
+from layerpick.calibration.predictors.regressors import Regressor, from_settings, settings_of
+from layerpick.calibration.sweeps.examples import TrainingExample
+from layerpick.training.errors import LayerpickError
+from layerpick.training.files import cache_folder, write_text
+
+SHIPPED_PREDICTORS = Path(__file__).parents[1] / "data" / "predictors"
+SCHEMA_VERSION: Literal[1] = 1
+DIGITS = 5
+"""Significant digits that are stored."""
+DRAWS = 4000
+WIDEST = 3.0
+"""Most that strangeness widens an interval, as a factor."""
+FAR = 2.0
+"""Strangeness beyond which what was learned says less of a model than its depth alone."""
+ENOUGH = 0.9
+"""Share of a probe's features that must be there for its level to be used."""
+_PACKAGES = ("layerpick", "mapie", "numpy", "scikit-learn", "scipy")
+
+
+class CalibratedPredictor(Predictor):
+    """The predictor of one level, fitted."""
+
+    def __init__(self, design: Design, regressor: Regressor):
+        self.design = design
+        self.regressor = regressor
+        self._conformal = ConformalRegressor(design, regressor)
+        self._draws = ResidualDraws(self._conformal.residuals, design.errors, design.sweeps)
+        self._strangeness = Strangeness(design)
+
+    @property
+    def level(self) -> Level:
+        """What it needs measured."""
+        return self.design.level
+
+    @property
+    def residuals(self) -> np.ndarray:
+        """(rows,), float64: measured − predicted, each with its own model left out."""
+        return self._conformal.residuals
+
+    def predict(self, features: LayerFeatures, seed: int) -> Prediction:
+        """Predict all layers of one model.
+
+        Outside what was seen, intervals and draws widen by the model's strangeness, at most
+        `WIDEST` times.
+        """
+        columns = columns_of(features, self.design.features, self.level)
+        point, low, high = self._conformal.predict(columns)
+        strangeness = self._strangeness.of(columns)
+        widening = float(np.clip(strangeness, 1.0, WIDEST))
+        noise = self._draws.draw(len(point), DRAWS, np.random.default_rng(seed))
+        return Prediction(
+            contribution=point,
+            low=point - widening * (point - low),
+            high=point + widening * (high - point),
+            chance_best=chance_of_best(point + widening * noise),
+            coverage=COVERAGE,
+            basis=self._basis(strangeness),
+        )
+
+    def strangeness(self, features: LayerFeatures) -> float:
+        """Distance to the models learned from; above 1 is outside calibration."""
+        return self._strangeness.of(columns_of(features, self.design.features, self.level))
+
+    def _basis(self, strangeness: float) -> str:
+        sweeps, models = len(self.design.examples), len(set(self.design.models.tolist()))
+        seen = f"{sweeps} measured sweeps of {models} models; {self.level.about}"
+        if strangeness <= 1:
+            return seen
+        return f"outside calibration ({strangeness:.1f} times the usual distance): {seen}"
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class StoredExample(_Stored):
+    """A training example as JSON; null where a layer was not measured."""
+
+    model: str
+    weights_hash: str
+    family: str
+    task: str
+    data_hash: str
+    algorithm: str
+    base_reward: float
+    contributions: tuple[float | None, ...]
+    errors: tuple[float | None, ...]
+    features: dict[str, dict[str, tuple[float | None, ...]]]
+
+    def example(self) -> TrainingExample:
+        """The example, with not-a-number for null."""
+        return TrainingExample(
+            **self.model_dump(exclude={"contributions", "errors", "features"}),
+            contributions=_array(self.contributions),
+            errors=_array(self.errors),
+            features={
+                probe: {name: _array(values) for name, values in own.items()}
+                for probe, own in self.features.items()
+            },
+        )
+
+
+class StoredPredictor(_Stored):
+    """The predictor of one level as its file has it."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    level: str
+    regressor: dict[str, Any]
+    criteria: dict[str, float] = Field(
+        description="by regressor: mean ρ − regret of models left out, by which it was chosen"
+    )
+    examples: tuple[StoredExample, ...]
+    versions: dict[str, str]
+
+    def fit(self, without: str | None = None) -> CalibratedPredictor:
+        """Refit, without the model of that weights hash: nobody is asked about its own lessons.
+
+        Raises LayerpickError when its settings are not this version's.
+        """
+        examples = [stored.example() for stored in self.examples if stored.weights_hash != without]
+        design = make_design(examples, find_level(self.level))
+        return CalibratedPredictor(design, from_settings(self.regressor))
+
+    def knows(self, features: Collection[str]) -> bool:
+        """Whether these features are enough: most of what each probe of the level taught it."""
+        for probe in find_level(self.level).probes:
+            shared = set.intersection(*(set(each.features[probe]) for each in self.examples))
+            if len(shared & set(features)) < ENOUGH * len(shared):
+                return False
+        return True
+
+
+def calibrate(
+    examples: Sequence[TrainingExample], level: Level, done: Progress = lambda _: None
+) -> StoredPredictor:
+    """Choose the regressor of a level and put its predictor together.
+
+    Raises LayerpickError when too few models have the level's probes.
+    """
+    rounded = [_stored(example, level).example() for example in examples]
+    design = make_design(rounded, level)
+    choice = choose(LeftOut(design), frozenset(), done=done)
+    return _put_together(design, choice)
+
+
+def write_predictor(predictor: StoredPredictor, folder: Path) -> Path:
+    """Write `<level>.json`, whole or not at all; an older one stays until then."""
+    path = folder / f"{predictor.level}.json"
+    write_text(path, predictor.model_dump_json() + "\n")
+    return path
+
+
+def load_predictors(folder: Path) -> dict[str, StoredPredictor]:
+    """Predictors of a folder by level, not yet fitted; those without a file are absent.
+
+    Raises LayerpickError for a file that is no predictor.
+    """
+    found = {}
+    for level in LEVELS:
+        path = folder / f"{level}.json"
+        if not path.is_file():
+            continue
+        try:
+            found[level] = StoredPredictor.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise LayerpickError(
+                f"{path} is no predictor, version {SCHEMA_VERSION}: delete it, and run "
+                f"`layerpick calibrate` to make it again."
+            ) from error
+    return found
+
+
+def user_predictors() -> Path:
+    """Where `layerpick calibrate` puts predictors: before the shipped ones when suggesting."""
+    return cache_folder() / "predictors"
+
+
+def available_predictors() -> dict[str, StoredPredictor]:
+    """The user's own predictors, and the shipped ones of the levels that these lack."""
+    return {**load_predictors(SHIPPED_PREDICTORS), **load_predictors(user_predictors())}
+
+
+def best_predictor(
+    predictors: Mapping[str, StoredPredictor],
+    features: Collection[str],
+    without: str | None = None,
+) -> CalibratedPredictor | None:
+    """The dearest predictor that the measured features allow, fitted; None if there is none.
+
+    `without` is the weights hash of the model asked about, whose own sweeps it must not know.
+    """
+    for level in reversed(LEVELS):
+        if level in predictors and predictors[level].knows(features):
+            return predictors[level].fit(without)
+    return None
+
+
+def _put_together(design: Design, choice: Choice) -> StoredPredictor:
+    return StoredPredictor(
+        level=design.level.name,
+        regressor=settings_of(choice.regressor),
+        criteria={name: _short(value) or 0.0 for name, value in choice.criteria.items()},
+        examples=tuple(_stored(example, design.level) for example in design.examples),
+        versions={name: version(name) for name in _PACKAGES},
+    )
+
+
+def _stored(example: TrainingExample, level: Level) -> StoredExample:
+    return StoredExample(
+        model=example.model,
+        weights_hash=example.weights_hash,
+        family=example.family,
+        task=example.task,
+        data_hash=example.data_hash,
+        algorithm=example.algorithm,
+        base_reward=_short(example.base_reward) or 0.0,
+        contributions=tuple(map(_short, example.contributions)),
+        errors=tuple(map(_short, example.errors)),
+        features={
+            probe: {name: tuple(map(_short, values)) for name, values in level.used(own).items()}
+            for probe, own in example.features.items()
+            if probe in level.probes
+        },
+    )
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+
+
+def _array(values: Sequence[float | None]) -> np.ndarray:
+    return np.array([math.nan if value is None else value for value in values])

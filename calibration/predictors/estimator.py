@@ -1,0 +1,90 @@
+"""From design columns to contributions, as a scikit-learn estimator.
+
+A contribution is the mean of its sweep plus the layer's deviation from it. How much single layers
+recover on average differs between sweeps for other reasons than which layer is best, so the two
+are fitted apart: the mean by the model-wide columns, the deviation by a regressor. Deviations are
+brought to the same scatter in every sweep first, lest the few models whose layers differ by far
+the most decide alone what matters; predictions have the typical scatter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn import config_context
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
+
+from layerpick.calibration.predictors.design import DEPTH, SWEEP, Design
+from layerpick.calibration.predictors.regressors import Regressor, Rows
+
+MEAN_PENALTY = 10.0
+"""L2 penalty of the regression of the sweeps' means, on standardised columns."""
+LAYER = [0, 1 + DEPTH.start]
+"""Columns of X that tell layers apart: the sweep and the depth."""
+LEAST_SCATTER = 1e-3
+"""Least scatter of a sweep's contributions, in contribution."""
+
+
+class ContributionEstimator(RegressorMixin, BaseEstimator):
+    """X is (rows, 1 + columns): the number of the row's sweep, then the columns of the design."""
+
+    def __init__(self, regressor: Regressor):
+        self.regressor = regressor
+
+    def fit(
+        self,
+        X: np.ndarray,  # noqa: N803
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+    ) -> ContributionEstimator:
+        """Fit to contributions y (rows,), weights of any scale; a repeated layer counts once."""
+        _, once = np.unique(X[:, LAYER], axis=0, return_index=True)
+        X, y = X[once], y[once]  # noqa: N806
+        weights = np.ones(len(y)) if sample_weight is None else sample_weight[once]
+        weights = weights / weights.mean()
+        sweeps, columns = X[:, 0], X[:, 1:]
+        _, first, own = np.unique(sweeps, return_index=True, return_inverse=True)
+        means = np.bincount(own, weights=y) / np.bincount(own)
+        of_sweep = np.bincount(own, weights=weights)
+        self._scaler = StandardScaler().fit(columns[first][:, SWEEP])
+        self._mean = Ridge(alpha=MEAN_PENALTY).fit(
+            self._scaler.transform(columns[first][:, SWEEP]),
+            means,
+            sample_weight=of_sweep / of_sweep.mean(),
+        )
+        targets = _same_scatter(y - means[own], own, of_sweep)
+        # Hundreds of small trees: checking their settings would take as long as growing them.
+        with config_context(assume_finite=True, skip_parameter_validation=True):
+            self._deviation = self.regressor.fit(Rows(columns, targets, weights, sweeps))
+        self.is_fitted_ = True
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+        """Contributions, (rows,), float64."""
+        columns = X[:, 1:]
+        mean = self._mean.predict(self._scaler.transform(columns[:, SWEEP]))
+        return mean + self._deviation(columns)
+
+
+def _same_scatter(deviations: np.ndarray, own: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Scale the deviations of each sweep to the geometric mean of the sweeps' scatter.
+
+    `own` (rows,) numbers the row's sweep, `weights` are (sweeps,).
+    """
+    scatter = np.sqrt(np.bincount(own, weights=deviations**2) / np.bincount(own))
+    scatter = scatter.clip(min=LEAST_SCATTER)
+    typical = np.exp(np.average(np.log(scatter), weights=weights))
+    return deviations * typical / scatter[own]
+
+
+def fit_rows(design: Design, rows: np.ndarray, regressor: Regressor) -> ContributionEstimator:
+    """Fit to those rows (rows,), bool."""
+    return ContributionEstimator(regressor).fit(
+        inputs(design)[rows], design.targets[rows], design.weights[rows]
+    )
+
+
+def inputs(design: Design) -> np.ndarray:
+    """X of the whole design, (rows, 1 + columns), float64."""
+    return np.column_stack([design.sweeps, design.columns])

@@ -1,0 +1,1 @@
+"""Measured and published sweeps, as files and as values."""

@@ -1,0 +1,170 @@
+"""Measured sweeps with the features of their models: what a predictor learns from.
+
+A sweep without features, or whose contributions mean nothing, teaches nothing: it is left out, and
+the caller is told which and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from layerpick.calibration.predictors.base import LayerFeatures
+from layerpick.calibration.sweeps.features import FeatureCost, FeatureTable, read_features
+from layerpick.calibration.sweeps.measured import Reading, read_sweep
+from layerpick.calibration.sweeps.store import read_folder, sweep_folders
+from layerpick.training.errors import LayerpickError
+from layerpick.training.sweeps.records import RunRecord
+
+FEWEST_LAYERS = 3
+"""Measured layers without which a sweep ranks nothing."""
+SEEDS_REPLACED = 2
+"""Seeds of the sweep that a prediction is taken to replace; what more seeds cost does not count."""
+
+FeaturesByProbe = Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainingExample:
+    """What a predictor learns from one sweep."""
+
+    model: str
+    weights_hash: str
+    """Tells models apart, whatever they are called."""
+    family: str
+    task: str
+    data_hash: str
+    """Tells the data sets of one task apart."""
+    algorithm: str
+    base_reward: float
+    contributions: np.ndarray
+    """(layers,), float64; not a number for layers that were not measured."""
+    errors: np.ndarray
+    """(layers,), float64: standard errors of the contributions."""
+    features: FeaturesByProbe
+    """By probe, by feature: (layers,), float64."""
+
+    @property
+    def layers(self) -> int:
+        """Decoder layers of the model."""
+        return len(self.contributions)
+
+    @property
+    def measured(self) -> np.ndarray:
+        """(measured layers,), int64: their numbers."""
+        return np.flatnonzero(np.isfinite(self.contributions))
+
+    @property
+    def by_name(self) -> dict[str, np.ndarray]:
+        """All features by name, whatever their probe."""
+        return {name: values for own in self.features.values() for name, values in own.items()}
+
+    def layer_features(self) -> LayerFeatures:
+        """What a predictor would be asked about this model."""
+        depth = np.linspace(0, 1, self.layers) if self.layers > 1 else np.zeros(1)
+        return LayerFeatures(depth, self.by_name, self.base_reward)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Example(TrainingExample):
+    """A training example, and what is needed to judge a prediction of it."""
+
+    best: frozenset[int]
+    """The best layer, and those that cannot be told from it."""
+    noise_ceiling: float | None
+    seconds: float
+    """Of the sweep's first `SEEDS_REPLACED` seeds and its search of the rate."""
+    tokens: int
+    """Written in these."""
+    rollouts: FeatureCost
+    costs: Mapping[str, FeatureCost]
+    """By probe."""
+
+    @property
+    def name(self) -> str:
+        """Model × task × algorithm, in words."""
+        return f"{self.model} · {self.task} · {self.algorithm}"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The examples found, and a sentence for each sweep that is none."""
+
+    examples: tuple[Example, ...]
+    left_out: tuple[str, ...]
+
+
+def load_examples(roots: Sequence[Path]) -> Loaded:
+    """Read the sweeps of one or several folders; of the same sweep twice, the first counts.
+
+    Raises LayerpickError for a folder without records, or a file that is no record.
+    """
+    examples: list[Example] = []
+    left_out: list[str] = []
+    seen: dict[object, Path] = {}
+    for folder in dict.fromkeys(folder for root in roots for folder in sweep_folders(root)):
+        records = read_folder(folder)
+        try:
+            reading = read_sweep(records)
+        except LayerpickError as error:
+            left_out.append(f"{folder}: {error}")
+            continue
+        table = read_features(folder)
+        reason = _unusable(reading, table)
+        if reading.settings in seen:
+            reason = f"It is the sweep of {seen[reading.settings]} over again."
+        if reason is not None or table is None:
+            left_out.append(f"{folder}: {reason}")
+            continue
+        seen[reading.settings] = folder
+        examples.append(make_example(reading, table, records))
+    return Loaded(tuple(examples), tuple(left_out))
+
+
+def make_example(reading: Reading, table: FeatureTable, records: Sequence[RunRecord]) -> Example:
+    """Join what a sweep measured with what the probes found."""
+    replaced = [record for record in records if record.run.seed < SEEDS_REPLACED]
+    settings = reading.settings
+    contributions, errors = np.full((2, settings.layers), np.nan)
+    for layer in reading.layers:
+        score = reading.contribution(layer)
+        contributions[layer], errors[layer] = score.mean, score.error or 0.0
+    return Example(
+        model=settings.model,
+        weights_hash=settings.weights_hash,
+        family=table.family,
+        task=settings.task,
+        data_hash=settings.data_hash,
+        algorithm=settings.algorithm,
+        base_reward=table.base_reward,
+        contributions=contributions,
+        errors=errors,
+        features={
+            probe: {name: np.array(values) for name, values in own.items()}
+            for probe, own in table.features.items()
+        },
+        best=frozenset({reading.best, *reading.equals}),
+        noise_ceiling=reading.noise_ceiling,
+        seconds=sum(record.seconds for record in replaced),
+        tokens=sum(record.tokens for record in replaced),
+        rollouts=table.rollouts,
+        costs=table.costs,
+    )
+
+
+def _unusable(reading: Reading, table: FeatureTable | None) -> str | None:
+    settings = reading.settings
+    if table is None:
+        return "It has no features: run `layerpick sweep` again with the same settings."
+    measured_with = (table.weights_hash, table.task, table.algorithm, table.layers)
+    swept = (settings.weights_hash, settings.task, settings.algorithm, settings.layers)
+    if measured_with != swept:
+        return "Its features are those of another model, task or algorithm."
+    if reading.refusal is not None:
+        return reading.refusal
+    if len(reading.layers) < FEWEST_LAYERS:
+        return f"It measured fewer than {FEWEST_LAYERS} layers."
+    return None

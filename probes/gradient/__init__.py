@@ -1,0 +1,1 @@
+"""The probe that reads gradients of the policy objective."""

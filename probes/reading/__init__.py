@@ -1,0 +1,1 @@
+"""Passes over rollouts that several probes share."""

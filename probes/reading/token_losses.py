@@ -1,0 +1,118 @@
+"""The policy-gradient loss of one group at the sampling policy, token by token.
+
+The loss of a group of G trajectories is −(1/G) Σ_i w_i Σ_t A_it log π(a_it), whose gradient is that
+of the importance-ratio objective where the ratio is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from layerpick.probes.base import ProbeInput
+from layerpick.probes.reading.passes import best_and_worst, collated, read
+from layerpick.training.batches.padded import Batch, log_probs_of, token_values
+from layerpick.training.episodes.trajectory import Trajectory
+
+FIRST_TOKENS = 4
+"""Tokens at the beginning of each turn that count as its first."""
+HIGH_ENTROPY_SHARE = 0.2
+"""Share of a group's written tokens that count as high in entropy (arXiv 2506.01939)."""
+TOKEN_CLASSES = ("first_tokens", "high_entropy_tokens", "other_tokens")
+
+
+@dataclass(frozen=True)
+class TokenLosses:
+    """One group, read once."""
+
+    losses: Tensor
+    """(rows, C), float32, in the graph: their sum is the group's loss."""
+    batch: Batch
+    logits: Tensor
+    """(rows, C, V): what predicts each of the C columns."""
+
+
+def token_losses(shared: ProbeInput, group: int) -> TokenLosses:
+    """Read a group and compute its loss at each token."""
+    trajectories = shared.rollouts.groups[group]
+    batch = collated(shared, trajectories)
+    weights = advantage_weights(shared, trajectories, batch)
+    logits = read(shared, batch, batch.columns + 1)[:, :-1]
+    log_probs = log_probs_of(logits, batch.targets, shared.rollouts.origin.temperature)
+    return TokenLosses(-weights * log_probs / len(trajectories), batch, logits.detach())
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Completions that earned most and least, for probes that read only a few."""
+
+    batch: Batch
+    weights: Tensor
+    """(rows, C), float32: w_i A_it, with advantages from whole groups."""
+    tokens: int
+
+
+def contrast(shared: ProbeInput, trajectories: int) -> Contrast:
+    """Best and worst completions of trajectories / 2 prompts."""
+    pairs = best_and_worst(shared, max(1, trajectories // 2))
+    chosen = [trajectory for pair in pairs for trajectory in pair]
+    batch = collated(shared, chosen)
+    coefficients = []
+    for trajectory in chosen:
+        group = shared.rollouts.groups[trajectory.group]
+        coefficients.append(_coefficients(shared, group)[group.index(trajectory)])
+    tokens = sum(len(trajectory.tokens) for trajectory in chosen)
+    return Contrast(batch, token_values(chosen, coefficients, batch), tokens)
+
+
+def advantage_weights(shared: ProbeInput, group: Sequence[Trajectory], batch: Batch) -> Tensor:
+    """(rows, C), float32: w_i A_it of a group's trajectories, 0 where nothing was written."""
+    return token_values(group, _coefficients(shared, group), batch)
+
+
+def _coefficients(shared: ProbeInput, group: Sequence[Trajectory]) -> list[np.ndarray]:
+    """Per trajectory, (turns,): w_i A_it."""
+    longest = shared.rollouts.max_trajectory_tokens
+    return [
+        turns * shared.algorithm.token_weight(trajectory.generated, longest)
+        for trajectory, turns in zip(group, shared.algorithm.advantages(group), strict=True)
+    ]
+
+
+def token_classes(trajectories: Sequence[Trajectory], written: Tensor, entropies: Tensor) -> Tensor:
+    """(rows, C), int64: index into TOKEN_CLASSES, −1 where nothing was written.
+
+    The first tokens of each turn, then, among all written tokens of the group, those whose entropy
+    is in the top share and that are not first tokens, then the rest.
+    """
+    classes = torch.full(written.shape, -1, device=written.device)
+    classes[written] = TOKEN_CLASSES.index("other_tokens")
+    threshold = torch.quantile(entropies[written], 1 - HIGH_ENTROPY_SHARE)
+    classes[written & (entropies > threshold)] = TOKEN_CLASSES.index("high_entropy_tokens")
+    for row, trajectory in enumerate(trajectories):
+        origin = trajectory.prompt_length
+        for turn in trajectory.turns:
+            end = min(turn.end, turn.start + FIRST_TOKENS)
+            classes[row, turn.start - origin : end - origin] = TOKEN_CLASSES.index("first_tokens")
+    return classes
+
+
+@torch.no_grad()
+def entropy(logits: Tensor, temperature: float) -> Tensor:
+    """Entropy in nats of softmax(logits / T) over the last axis; float32."""
+    # One row at a time: a float32 copy of all logits can be larger than the model.
+    flat = logits.reshape(-1, *logits.shape[-2:]) if logits.ndim > 2 else logits.unsqueeze(0)
+    rows = []
+    for row in flat:
+        log_probs = torch.log_softmax(row.float() / (temperature or 1.0), dim=-1)
+        rows.append(-(log_probs.exp() * log_probs).sum(dim=-1))
+    return torch.stack(rows).reshape(logits.shape[:-1])
+
+
+def mean_rewards(shared: ProbeInput) -> list[float]:
+    """Mean reward of each group."""
+    return [float(np.mean([t.reward for t in group])) for group in shared.rollouts.groups]

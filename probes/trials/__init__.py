@@ -1,0 +1,1 @@
+"""Probes that train a layer for a few steps and look what comes of it."""

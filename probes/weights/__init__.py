@@ -1,0 +1,1 @@
+"""The probe that reads weights alone."""

@@ -1,0 +1,1 @@
+"""The command line: where it starts, and the commands that list things."""

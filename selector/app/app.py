@@ -1,0 +1,59 @@
+"""The command line. PyTorch and transformers are imported by commands, not by `--help`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from layerpick.selector.app import probes as probes_command
+from layerpick.selector.app import tasks as tasks_command
+from layerpick.selector.app import zoo as zoo_command
+from layerpick.selector.auto import command as auto_command
+from layerpick.selector.evaluation import command as evaluate_command
+from layerpick.selector.recalibration import command as calibrate_command
+from layerpick.selector.suggestion import command as suggest_command
+from layerpick.selector.sweep import command as sweep_command
+from layerpick.selector.training_run import command as train_command
+from layerpick.selector.verification import command as verify_command
+from layerpick.training.errors import LayerpickError
+
+app = typer.Typer(
+    name="layerpick",
+    help="Which single decoder layer of a language model should RL train?\n\n"
+    "Start with: layerpick suggest (built-in model, under a minute), then "
+    "layerpick suggest Qwen/Qwen3-4B --task math.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("suggest")(suggest_command.suggest)
+app.command("train")(train_command.train)
+app.command("apply")(train_command.apply)
+app.command("auto")(auto_command.auto)
+app.command("sweep")(sweep_command.sweep)
+app.command("verify")(verify_command.verify)
+app.command("evaluate")(evaluate_command.evaluate)
+app.command("calibrate")(calibrate_command.calibrate)
+app.command("tasks")(tasks_command.tasks)
+app.command("probes")(probes_command.probes)
+app.add_typer(zoo_command.app, name="zoo")
+
+
+def run() -> int:
+    """Run one command; a user's mistake is one sentence on stderr and its exit code."""
+    try:
+        result = app(standalone_mode=False)
+    except LayerpickError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
+            error.show()
+            return int(error.exit_code)
+        raise
+    return result if isinstance(result, int) else 0

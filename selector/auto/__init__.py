@@ -1,0 +1,1 @@
+"""`layerpick auto`: suggest, train, score, compare."""

@@ -1,0 +1,112 @@
+"""Suggest, train the best layer, score it, verify: the whole way in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from layerpick.calibration.sweeps.values import Score
+from layerpick.selector.prepare import ModelChoice, Prepared, RolloutChoice, prepare
+from layerpick.selector.progress import Reporter
+from layerpick.selector.suggestion.result import Suggestion
+from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
+from layerpick.selector.training_run.options import TrainingChoice
+from layerpick.selector.training_run.run import Trained, default_out, make_bench, run_training
+from layerpick.selector.verification import run as verifying
+from layerpick.selector.verification.find import find_reading
+from layerpick.selector.verification.run import Verification
+from layerpick.training.errors import LayerpickError
+from layerpick.training.sweeps.multiplexed import Bench
+from layerpick.training.tasks.base import TaskSettings
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it all."""
+
+    place: Path
+    suggestion: Suggestion
+    picked: Trained
+    full: Trained | None
+    verification: Verification
+
+    @property
+    def headline(self) -> str:
+        """Which layer, how much of the full gain, at what share of the cost."""
+        pick, result = self.suggestion.pick, self.picked.result
+        layers = self.suggestion.model.layers
+        parameters = result.cost.trainable_parameters / result.full_parameters
+        cost = f"{parameters:.0%} of the parameters"
+        if self.full is not None:
+            spent = [run.result.cost.update_seconds for run in (self.picked, self.full)]
+            cost = f"{spent[0] / spent[1]:.0%} of the update time and {cost}"
+        verdict = self.verification.pick
+        scores = f"{result.base.mean:.2f} → {result.trained.mean:.2f}"
+        if verdict.measured is None:
+            return (
+                f"Training layer {pick} of {layers} alone took the score from {scores}, with "
+                f"{cost} trained."
+            )
+        error = "" if verdict.error is None else f" ± {verdict.error:.0%}"
+        return (
+            f"Training layer {pick} of {layers} alone recovered {verdict.measured:.0%}{error} of "
+            f"the full-parameter gain ({scores}) at {cost}."
+        )
+
+
+def run_auto(
+    model: ModelChoice,
+    task: str,
+    settings: TaskSettings,
+    choice: TrainingChoice,
+    rollouts: RolloutChoice,
+    *,
+    with_full: bool,
+    sweeps: Path,
+    out: Path | None,
+    reporter: Reporter,
+) -> Outcome:
+    """Go on where an earlier start was killed. Raises LayerpickError for what the user can mend."""
+
+    def load() -> tuple[Prepared, Bench]:
+        prepared = prepare(model, task, settings, rollouts)
+        return prepared, make_bench(prepared, choice, rollouts)
+
+    _, bench = load()
+    place = out or default_out(bench, "auto", choice.seed)
+    advice_rollouts = replace(rollouts, prompts=max(rollouts.prompts, 32))
+    suggestion = find_suggestion(
+        None, place, model, task, settings, choice, advice_rollouts, reporter
+    )
+    check_suggestion(suggestion, bench)
+    reporter.note(f"Layer {suggestion.pick} is picked.")
+    picked = run_training(bench, (suggestion.pick,), choice, place / "layer", reporter)
+    full = None
+    if with_full:
+        # The bench's model has been trained by now.
+        full = run_training(load()[1], None, choice, place / "full", reporter)
+    verification = _verify(picked, full, suggestion, sweeps, reporter.note)
+    return Outcome(place, suggestion, picked, full, verification)
+
+
+def _verify(
+    picked: Trained,
+    full: Trained | None,
+    suggestion: Suggestion,
+    sweeps: Path,
+    note: Callable[[str], None],
+) -> Verification:
+    """Against the full run if there is one, else a stored sweep, else the base score alone."""
+    if full is not None:
+        score = full.result.trained
+        return verifying.verify_pair(picked.folder, suggestion, Score(score.mean, score.error))
+    about = (suggestion.model.weights_hash, suggestion.task.name, suggestion.task.algorithm)
+    try:
+        reading = find_reading(sweeps, *about)
+    except LayerpickError as error:
+        note(f"The sweep is not used: {error}")
+        reading = None
+    if reading is None:
+        return verifying.verify_pair(picked.folder, suggestion, None)
+    return verifying.verify_run(picked.folder, suggestion, reading)

@@ -1,0 +1,1 @@
+"""`layerpick evaluate`: how well models never seen are predicted."""

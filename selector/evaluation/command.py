@@ -1,0 +1,71 @@
+"""`layerpick evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from layerpick.selector import options
+
+
+def evaluate(
+    sweeps: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of sweeps with features; may be given several times. The shipped ones "
+            "if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    leave_out: Annotated[
+        str, typer.Option(help="model, family, task or algorithm: what to leave out in turn.")
+    ] = "model",
+    level: Annotated[
+        str | None,
+        typer.Option(
+            help="weights, backward, one_step, off_policy or on_policy: what is affordable. All "
+            "if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for pictures; none are drawn if left out.", file_okay=False),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure how well the predictor predicts models that it has never seen.
+
+    Every model is left out in turn; the predictor is chosen and fitted anew on the others and \
+asked about it. Beside it stand the rankings that a person would use instead.
+
+    Examples:
+
+      layerpick evaluate
+
+      layerpick evaluate --leave-out family --level backward
+
+      layerpick evaluate --sweeps sweeps --out evaluation
+    """
+    from rich.console import Console
+
+    from layerpick.calibration.judging.evaluation import find_way
+    from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS
+    from layerpick.selector.evaluation import report as evaluate_report
+    from layerpick.selector.evaluation.picture import draw_evaluation
+    from layerpick.selector.evaluation.run import evaluate_sweeps
+    from layerpick.selector.progress import reporting
+
+    way = find_way(leave_out)
+    with reporting() as reporter:
+        found = evaluate_sweeps(sweeps or [SHIPPED_SWEEPS], way, level, reporter)
+    if as_json:
+        sys.stdout.write(evaluate_report.to_json(found))
+    else:
+        evaluate_report.print_evaluation(found, Console())
+    if out is not None:
+        for path in draw_evaluation(found.evaluation, out):
+            print(f"Written: {path}", file=sys.stderr)

@@ -1,0 +1,79 @@
+"""From folders of sweeps to an evaluation beside every baseline ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from layerpick.calibration.judging.accuracy import Ranking
+from layerpick.calibration.judging.baselines import BASELINES, Baseline
+from layerpick.calibration.judging.evaluation import By, Evaluation, evaluate, find_levels, steps
+from layerpick.calibration.predictors.levels import find_level
+from layerpick.calibration.predictors.position import load_position_predictor
+from layerpick.calibration.sweeps.examples import Example, Loaded, load_examples
+from layerpick.selector.progress import Reporter
+from layerpick.training.errors import LayerpickError
+
+POSITION = "position (Qwen sweeps)"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation, and what could not enter it."""
+
+    evaluation: Evaluation
+    left_out: tuple[str, ...]
+    """A sentence for each sweep that taught nothing."""
+
+
+def evaluate_sweeps(
+    roots: Sequence[Path], by: By, level: str | None, reporter: Reporter
+) -> Evaluated:
+    """Judge predictions of left-out models; of one level, or of all that the sweeps allow.
+
+    Raises LayerpickError when no level can be evaluated.
+    """
+    loaded = load(roots, reporter)
+    levels = find_levels(loaded.examples) if level is None else [find_level(level)]
+    total = steps(loaded.examples, by, levels)
+    done = reporter.stage("predicting what was left out", total)
+    found = evaluate(loaded.examples, by, levels, rankings(), done)
+    if not found.levels:
+        raise LayerpickError(
+            found.notes[0]
+            if found.notes
+            else "No sweep has the probes of a level: run `layerpick sweep` with --probes all."
+        )
+    return Evaluated(found, loaded.left_out)
+
+
+def load(roots: Sequence[Path], reporter: Reporter) -> Loaded:
+    """Read examples, and say which sweeps are none. Raises LayerpickError if all are none."""
+    loaded = load_examples(roots)
+    for sentence in loaded.left_out:
+        reporter.note(f"Left out: {sentence}")
+    if not loaded.examples:
+        raise LayerpickError(
+            f"No sweep below {', '.join(map(str, roots))} has features and contributions: measure "
+            f"some with `layerpick sweep`."
+        )
+    return loaded
+
+
+def rankings() -> dict[str, Ranking]:
+    """What a person would rank layers by instead."""
+    position = load_position_predictor()
+    return {
+        **{name: partial(_scores, baseline) for name, baseline in BASELINES.items()},
+        POSITION: lambda example: position.predict(example.layer_features(), 0).contribution,
+    }
+
+
+def _scores(baseline: Baseline, example: Example) -> np.ndarray:
+    # A seed of the sweep's own, lest all models of one depth get the same random order.
+    return baseline.scores(example.layers, example.by_name, seed=crc32(example.name.encode()))

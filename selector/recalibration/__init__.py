@@ -1,0 +1,1 @@
+"""`layerpick calibrate`: predictors fitted to one's own sweeps too."""

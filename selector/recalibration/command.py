@@ -1,0 +1,57 @@
+"""`layerpick calibrate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from layerpick.selector import options
+
+
+def calibrate(
+    sweeps: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of your own sweeps, added to the shipped ones; may be given several "
+            "times. The shipped ones alone if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the predictors. `layerpick suggest` looks in the one used if left "
+            "out, ~/.cache/layerpick/predictors, before the shipped ones.",
+            file_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Fit the predictor anew with your own sweeps added to the shipped ones.
+
+    Says how accuracy on models left out changes. The old predictor stays until the new one is \
+written whole.
+
+    Examples:
+
+      layerpick calibrate --sweeps sweeps
+
+      layerpick calibrate --sweeps sweeps --out predictors --json
+    """
+    from rich.console import Console
+
+    from layerpick.calibration.predictors.calibrated import user_predictors
+    from layerpick.selector.progress import reporting
+    from layerpick.selector.recalibration import report as calibrate_report
+    from layerpick.selector.recalibration.run import calibrate_sweeps
+
+    with reporting() as reporter:
+        found = calibrate_sweeps(sweeps or [], out or user_predictors(), reporter)
+    if as_json:
+        sys.stdout.write(calibrate_report.to_json(found))
+    else:
+        calibrate_report.print_calibration(found, Console())

@@ -1,0 +1,124 @@
+"""Predictors made anew from the shipped sweeps and a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from layerpick.calibration.judging.accuracy import Estimate, compare, summarise
+from layerpick.calibration.judging.evaluation import find_levels, hold_out, steps
+from layerpick.calibration.predictors.calibrated import StoredPredictor, calibrate, write_predictor
+from layerpick.calibration.predictors.levels import Level
+from layerpick.calibration.predictors.regressors import CANDIDATES, from_settings
+from layerpick.calibration.sweeps.examples import Example, load_examples
+from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS
+from layerpick.selector.progress import Reporter
+from layerpick.training.errors import LayerpickError
+
+
+@dataclass(frozen=True)
+class Change:
+    """Accuracy on models left out, of the shipped sweeps' predictor and of the new one."""
+
+    before: Mapping[str, Estimate]
+    after: Mapping[str, Estimate]
+    difference: Mapping[str, Estimate]
+    """After − before, paired by sweep."""
+
+
+@dataclass(frozen=True)
+class NewPredictor:
+    """One level's predictor as written."""
+
+    level: str
+    path: Path
+    regressor: str
+    sweeps: int
+    models: int
+    everywhere: Change | None
+    """On all sweeps; None without sweeps of the user's own."""
+    own: Change | None
+    """On the user's own sweeps alone."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What came of a calibration."""
+
+    predictors: tuple[NewPredictor, ...]
+    own_sweeps: int
+    left_out: tuple[str, ...]
+    """A sentence for each sweep that taught nothing, and each level without a predictor."""
+
+
+def calibrate_sweeps(own: Sequence[Path], folder: Path, reporter: Reporter) -> Calibrated:
+    """Fit every level that the sweeps allow and write it to `folder`, whole or not at all.
+
+    Nothing is written before everything is fitted. Raises LayerpickError when no level can be.
+    """
+    shipped = load_examples([SHIPPED_SWEEPS]).examples
+    loaded = load_examples([SHIPPED_SWEEPS, *own])
+    added = loaded.examples[len(shipped) :]
+    notes = list(loaded.left_out)
+    for sentence in notes:
+        reporter.note(f"Left out: {sentence}")
+    if own and not added:
+        raise LayerpickError(
+            f"No sweep below {', '.join(map(str, own))} has features and contributions and is not "
+            f"shipped with layerpick already: measure some with `layerpick sweep`."
+        )
+    if not loaded.examples:
+        raise LayerpickError(
+            "No sweep has features and contributions: measure some with `layerpick sweep`, and "
+            "name their folder with --sweeps."
+        )
+    made: list[tuple[StoredPredictor, Change | None, Change | None]] = []
+    for level in find_levels(loaded.examples):
+        done = reporter.stage(f"calibrating: {level.name}", len(CANDIDATES))
+        try:
+            predictor = calibrate(loaded.examples, level, done)
+        except LayerpickError as error:
+            notes.append(f"Level {level.name}: {error}")
+            reporter.note(notes[-1])
+            continue
+        changes = _changes(shipped, added, level, reporter) if added else (None, None)
+        made.append((predictor, *changes))
+    if not made:
+        raise LayerpickError(notes[-1] if notes else "No sweep has the probes of a level.")
+    return Calibrated(
+        predictors=tuple(
+            NewPredictor(
+                level=predictor.level,
+                path=write_predictor(predictor, folder),
+                regressor=str(from_settings(predictor.regressor)),
+                sweeps=len(predictor.examples),
+                models=len({example.weights_hash for example in predictor.examples}),
+                everywhere=everywhere,
+                own=alone,
+            )
+            for predictor, everywhere, alone in made
+        ),
+        own_sweeps=len(added),
+        left_out=tuple(notes),
+    )
+
+
+def _changes(
+    shipped: Sequence[Example], added: Sequence[Example], level: Level, reporter: Reporter
+) -> tuple[Change | None, Change | None]:
+    """How accuracy on left-out models changed: on all sweeps, and on those added alone."""
+    everything = [*shipped, *added]
+    total = 2 * steps(everything, "model", [level])
+    done = reporter.stage(f"comparing: {level.name}", total)
+    before, _ = hold_out(shipped, everything, level, "model", done)
+    after, _ = hold_out(everything, everything, level, "model", done)
+    if not before:
+        return None, None
+    verdicts = [{e: held.verdict for e, held in found.items()} for found in (before, after)]
+    own = [{e: v for e, v in found.items() if e in set(added)} for found in verdicts]
+    return _change(*verdicts), _change(*own) if own[0] else None
+
+
+def _change(before: Mapping, after: Mapping) -> Change:
+    return Change(summarise(before), summarise(after), compare(after, before))

@@ -1,0 +1,1 @@
+"""`layerpick suggest`: which layer to train, and why."""

@@ -1,0 +1,217 @@
+"""Spend a budget on probes, from cheap to dear, until the pick is certain enough.
+
+The cheap probes come first. A dearer level follows only while the chance that the pick is the best
+layer is too low and its expected time fits what is left of the budget. The on-policy warm-up trains
+only the layers that can still be best: at most half, those with the highest chances.
+
+Limits: expected times are passes over the rollouts times what one of them takes, so a budget can
+be overrun by the part of a level that this misses. A layer that a warm-up leaves out
+keeps the prediction it had.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+
+import numpy as np
+import torch
+
+from layerpick.calibration.predictors.base import LayerFeatures, Prediction
+from layerpick.calibration.predictors.calibrated import FAR, StoredPredictor, best_predictor
+from layerpick.calibration.predictors.levels import LEVELS, Level
+from layerpick.calibration.predictors.position import load_position_predictor
+from layerpick.probes.base import ProbeInput
+from layerpick.probes.trials.prefixes import read_text, texts
+from layerpick.selector.progress import Reporter
+from layerpick.selector.suggestion.probing import Probed, run_probes
+from layerpick.training.errors import LayerpickError
+
+SWEEP_EPISODES = 60 * 128
+"""Of one run of a sweep, at `layerpick sweep`'s own steps, prompts and group size."""
+FIRST = "backward"
+"""The level that is measured whatever the budget."""
+WITH_BACKWARD = 3.0
+"""Time of a forward and backward pass over that of a forward pass alone."""
+OUT_OF_THE_QUESTION = 0.02
+"""Chances of being best that together are given up."""
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a person is willing to spend, and when to stop earlier."""
+
+    amount: float
+    """Minutes, or a share of a sweep's time."""
+    is_share: bool
+    confidence: float = 0.9
+    """Chance of being best that is certain enough."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What came of it."""
+
+    probed: Probed
+    prediction: Prediction
+    stopped: str | None
+    """Why nothing more was measured; None where no budget was given."""
+
+
+def read_budget(text: str, confidence: float) -> Spending:
+    """`10` (minutes) or `5%` (of the time of a sweep). Raises LayerpickError for anything else."""
+    number = text.removesuffix("%")
+    try:
+        amount = float(number)
+    except ValueError:
+        amount = 0.0
+    if not 0 < amount < float("inf"):
+        raise LayerpickError(
+            f"--budget '{text}' is neither minutes, as 10, nor a share of a sweep's time, as 5%."
+        )
+    share = number != text
+    return Spending(amount / 100 if share else amount, share, confidence)
+
+
+def spend(
+    shared: ProbeInput,
+    sampled: Probed,
+    spending: Spending,
+    predictors: Mapping[str, StoredPredictor],
+    reporter: Reporter,
+) -> Spent:
+    """Measure level after level; see the module."""
+    start = time.perf_counter() - sampled.sampling_seconds
+    probed = replace(sampled, results=run_probes(shared, LEVELS[FIRST].probes, reporter))
+    prediction = predict(shared, probed, predictors)
+    forward = forward_seconds(shared)
+    seconds = _seconds(spending, shared, sampled.sampling_seconds + WITH_BACKWARD * forward)
+    for level in list(LEVELS.values())[list(LEVELS).index(FIRST) + 1 :]:
+        chance = float(prediction.chance_best.max())
+        if chance >= spending.confidence:
+            return Spent(probed, prediction, f"certain enough, {chance:.0%}")
+        if level.name not in predictors:
+            continue
+        remaining = seconds - (time.perf_counter() - start)
+        cost = _expected_seconds(level, shared, probed, forward)
+        if cost > remaining:
+            reason = f"the budget of {seconds:.0f} s leaves {max(remaining, 0):.0f} s"
+            about = f"the level {level.name} needs about {cost:.0f} s"
+            return Spent(probed, prediction, f"{reason}, {about}")
+        candidates = still_possible(prediction) if level.name == "on_policy" else None
+        wanted = [name for name in level.probes if name not in probed.results]
+        asked = replace(shared, candidates=candidates)
+        results = {**probed.results, **run_probes(asked, wanted, reporter)}
+        probed = replace(probed, results=results)
+        prediction = merge(prediction, predict(shared, probed, predictors), candidates)
+    return Spent(probed, prediction, "nothing dearer is left to measure")
+
+
+def predict(
+    shared: ProbeInput, probed: Probed, predictors: Mapping[str, StoredPredictor]
+) -> Prediction:
+    """By the dearest predictor that the features allow.
+
+    From position alone where there is none, or the model is far outside its calibration.
+    """
+    own = shared.model.identity.weights_hash
+    asked = LayerFeatures(shared.model.layers.depths, probed.features, probed.rollouts.mean_reward)
+    predictor = best_predictor(predictors, probed.features, own)
+    if predictor is None or predictor.strangeness(asked) > FAR:
+        return load_position_predictor().predict(asked, shared.seed)
+    return predictor.predict(asked, shared.seed)
+
+
+def still_possible(prediction: Prediction) -> tuple[int, ...]:
+    """Layers that can still be best: at most half, at least two, in order of depth.
+
+    The others' chances of being best together stay below `OUT_OF_THE_QUESTION`, unless that would
+    keep more than half.
+    """
+    order = np.argsort(-prediction.chance_best, kind="stable")
+    sums = np.cumsum(prediction.chance_best[order])
+    enough = int(np.searchsorted(sums, 1 - OUT_OF_THE_QUESTION)) + 1
+    kept = max(2, min(enough, most_candidates(len(order))))
+    return tuple(sorted(order[:kept].tolist()))
+
+
+def merge(before: Prediction, after: Prediction, candidates: tuple[int, ...] | None) -> Prediction:
+    """`after` for the candidates, `before` for the layers that were left out.
+
+    Chances of the candidates are those of `after`, scaled to what `before` gave them together.
+    """
+    if candidates is None:
+        return after
+    chosen = np.isin(np.arange(len(after.contribution)), candidates)
+    chances = np.where(chosen, after.chance_best, 0.0)
+    share = before.chance_best[chosen].sum()
+    total = chances.sum()
+    chances = np.where(chosen, chances * share / total if total else 0.0, before.chance_best)
+    return replace(
+        after,
+        contribution=np.where(chosen, after.contribution, before.contribution),
+        low=np.where(chosen, after.low, before.low),
+        high=np.where(chosen, after.high, before.high),
+        chance_best=chances / chances.sum(),
+    )
+
+
+def _seconds(spending: Spending, shared: ProbeInput, step_seconds: float) -> float:
+    if not spending.is_share:
+        return 60 * spending.amount
+    runs = shared.layer_count + 1
+    steps = runs * SWEEP_EPISODES / len(shared.rollouts.trajectories)
+    return spending.amount * steps * step_seconds
+
+
+def forward_seconds(shared: ProbeInput) -> float:
+    """Seconds of a forward pass over the rollouts, timed on the first batch of them."""
+    rollouts = shared.rollouts
+    text = next(texts(shared, range(len(rollouts.groups)), keep=False))
+    start = time.perf_counter()
+    with torch.no_grad():
+        read_text(shared, text).sum().item()
+    seconds = time.perf_counter() - start
+    return seconds * len(rollouts.trajectories) / len(text.trajectories)
+
+
+def _expected_seconds(level: Level, shared: ProbeInput, probed: Probed, forward: float) -> float:
+    """What is missing of a level takes; a layer's passes start at it, and are half on average.
+
+    `forward`: seconds of a forward pass over the rollouts.
+    """
+    layers, budget = shared.layer_count, shared.budget
+    steps, judged = max(budget.off_policy_steps), len(budget.off_policy_steps)
+    episodes = max(budget.warm_up_steps) * budget.warm_up_episodes
+    sampled = most_candidates(layers) * episodes / len(shared.rollouts.trajectories)
+    read = forward * min(1.0, budget.training_trajectories / len(shared.rollouts.trajectories))
+    seconds = {
+        "one_step": read * (1 + WITH_BACKWARD + layers / 2),
+        "off_policy": read * (1 + layers / 2 * (WITH_BACKWARD * steps + judged)),
+        "warm_up": sampled * (probed.sampling_seconds + WITH_BACKWARD * forward),
+    }
+    return sum(seconds.get(name, 0.0) for name in level.probes if name not in probed.results)
+
+
+def further_levels(
+    shared: ProbeInput, probed: Probed, predictors: Mapping[str, StoredPredictor]
+) -> dict[str, float]:
+    """Levels that have a predictor and were not measured: the seconds that each would still take.
+
+    Rough, and none where the first level is not measured whole.
+    """
+    if not set(LEVELS[FIRST].probes) <= set(probed.results):
+        return {}
+    forward = forward_seconds(shared)
+    return {
+        name: _expected_seconds(level, shared, probed, forward)
+        for name, level in LEVELS.items()
+        if name in predictors and not set(level.probes) <= set(probed.results)
+    }
+
+
+def most_candidates(layers: int) -> int:
+    """How many layers a warm-up may have to train."""
+    return max(2, ceil(layers / 2))

@@ -1,0 +1,196 @@
+"""Sample once, then run every probe on what was sampled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from layerpick.calibration.sweeps.features import FeatureCost, FeatureTable
+from layerpick.probes.base import Budget, ProbeInput, ProbeResult
+from layerpick.probes.run import run_probe
+from layerpick.probes.table import PROBES
+from layerpick.selector.prepare import Prepared, RolloutChoice
+from layerpick.selector.progress import Reporter
+from layerpick.selector.suggestion import summaries
+from layerpick.training.algorithms.base import Algorithm
+from layerpick.training.episodes.rollouts import (
+    Rollouts,
+    load_rollouts,
+    require_signal,
+    rollout_origin,
+    sample_rollouts,
+    save_rollouts,
+)
+from layerpick.training.errors import LayerpickError
+from layerpick.training.sweeps.multiplexed import model_label
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What was sampled, and what the probes found in it."""
+
+    rollouts: Rollouts
+    signal: int
+    """Groups whose rewards differ."""
+    sampling_seconds: float
+    results: Mapping[str, ProbeResult]
+    """By probe."""
+
+    @property
+    def features(self) -> dict[str, np.ndarray]:
+        """All features by name, each (layers,), float64."""
+        return {
+            name: values
+            for result in self.results.values()
+            for name, values in result.features.items()
+        }
+
+
+def probe(
+    prepared: Prepared,
+    algorithm: Algorithm,
+    rollouts: RolloutChoice,
+    probes: Sequence[str],
+    learning_rate: float,
+    *,
+    budget: Budget | None = None,
+    seed: int,
+    reporter: Reporter,
+) -> Probed:
+    """Sample rollouts, or read those chosen, and run the probes named.
+
+    `learning_rate` is that of the probes that train. Raises NoSignalError when no group's rewards
+    differ.
+    """
+    shared, sampled = sample(
+        prepared, algorithm, rollouts, learning_rate, budget=budget, seed=seed, reporter=reporter
+    )
+    return replace(sampled, results=run_probes(shared, probes, reporter))
+
+
+def sample(
+    prepared: Prepared,
+    algorithm: Algorithm,
+    rollouts: RolloutChoice,
+    learning_rate: float,
+    *,
+    budget: Budget | None = None,
+    seed: int,
+    reporter: Reporter,
+) -> tuple[ProbeInput, Probed]:
+    """What every probe needs, and the rollouts without any probe's results yet."""
+    other = load_rollouts(rollouts.also, prepared.model) if rollouts.also else None
+    start = time.perf_counter()
+    samples = _rollouts(prepared, rollouts, seed, reporter)
+    seconds = time.perf_counter() - start
+    signal = require_signal(samples, algorithm)
+    _note_rollouts(samples, signal, reporter)
+    shared = ProbeInput(
+        prepared.model,
+        samples,
+        algorithm,
+        seed,
+        learning_rate,
+        budget or Budget(),
+        prepared.task,
+        prepared.sampling,
+        other,
+    )
+    return shared, Probed(samples, signal, seconds, {})
+
+
+def run_probes(
+    shared: ProbeInput, probes: Sequence[str], reporter: Reporter
+) -> dict[str, ProbeResult]:
+    """Results by probe; one that fails says why."""
+    results = {}
+    for name in probes:
+        measured = PROBES[name]()
+        done = reporter.stage(f"probe: {name}", measured.steps(shared))
+        results[name] = run_probe(measured, shared, done)
+        if results[name].failure:
+            reporter.note(f"Probe {name}: {results[name].failure}")
+    return results
+
+
+def feature_table(prepared: Prepared, algorithm: Algorithm, probed: Probed) -> FeatureTable:
+    """The features as the record that a predictor learns from."""
+    model, results = prepared.model, probed.results
+    return FeatureTable(
+        model=model_label(model.identity),
+        family=model.model.config.get_text_config(decoder=True).model_type,
+        weights_hash=model.identity.weights_hash,
+        task=prepared.task.name,
+        algorithm=algorithm.name,
+        layers=len(model.layers),
+        base_reward=probed.rollouts.mean_reward,
+        rollouts=FeatureCost(
+            seconds=probed.sampling_seconds,
+            sampled_tokens=probed.rollouts.generated_tokens,
+            read_tokens=0,
+        ),
+        costs={
+            name: FeatureCost(
+                seconds=result.cost.seconds,
+                sampled_tokens=result.cost.sampled_tokens,
+                read_tokens=result.cost.tokens,
+            )
+            for name, result in results.items()
+        },
+        features={
+            name: {
+                feature: tuple(float(f"{value:.6g}") for value in values)
+                for feature, values in result.features.items()
+            }
+            for name, result in results.items()
+        },
+        failures={name: result.failure for name, result in results.items() if result.failure},
+        versions=summaries.versions(),
+    )
+
+
+def _rollouts(prepared: Prepared, choice: RolloutChoice, seed: int, reporter: Reporter) -> Rollouts:
+    model, task, sampling = prepared.model, prepared.task, prepared.sampling
+    if choice.reuse is not None:
+        rollouts = load_rollouts(choice.reuse)
+        expected = rollout_origin(
+            model, task, rollouts.origin.prompts, rollouts.origin.group_size, sampling, seed
+        )
+        # Other sampling settings are the file's business; other weights or data make it useless.
+        for name in ("weights_hash", "task", "data"):
+            if getattr(rollouts.origin, name) != getattr(expected, name):
+                raise LayerpickError(
+                    f"{choice.reuse} was sampled with another {name.replace('_', ' ')}: sample "
+                    f"anew, or give the model, task and data set that it was made with."
+                )
+        return rollouts
+    done = reporter.stage("sampling rollouts", choice.prompts * choice.group_size)
+    rollouts = sample_rollouts(
+        model,
+        task,
+        prompts=choice.prompts,
+        group_size=choice.group_size,
+        sampling=sampling,
+        seed=seed,
+        on_done=done,
+    )
+    if choice.save is not None:
+        save_rollouts(rollouts, choice.save)
+    return rollouts
+
+
+def _note_rollouts(rollouts: Rollouts, signal: int, reporter: Reporter) -> None:
+    groups = len(rollouts.groups)
+    if signal < groups:
+        reporter.note(
+            f"{groups - signal} of {groups} groups carry no signal: all their completions earn "
+            f"the same."
+        )
+    if rollouts.failures:
+        reporter.note(
+            f"{len(rollouts.failures)} episodes were broken off, the first because "
+            f"{rollouts.failures[0]}."
+        )

@@ -1,0 +1,146 @@
+"""The suggestion as a table and a few sentences."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from layerpick.selector.suggestion.result import LayerSuggestion, Suggestion
+
+FEATURE_HEADINGS = {
+    "warm_up_5_gain": "RL gain",
+    "off_policy_5_gain": "5-step gain",
+    "long_step_normalised_gain": "1-step gain",
+    "gradient_snr": "gradient SNR",
+    "fisher_gain": "Fisher gain",
+    "adam_gain": "Adam gain",
+    "curvature_gain": "curv. gain",
+    "gradient_norm": "gradient",
+    "block_influence": "influence",
+    "bypass_contrast": "bypass",
+    "spectrum_snr": "weight SNR",
+}
+"""What tables and pictures can show, most telling first; every feature is in the JSON."""
+MOST_SHOWN = 6
+
+
+def shown_features(suggestion: Suggestion) -> list[str]:
+    """The most telling features that were measured; if none of them was, the first of any."""
+    measured = suggestion.layers[suggestion.pick].features
+    known = [name for name in FEATURE_HEADINGS if name in measured]
+    return (known or list(measured))[:MOST_SHOWN]
+
+
+def heading(feature: str) -> str:
+    """A feature's name, short enough for a column."""
+    return FEATURE_HEADINGS.get(feature, feature.replace("_", " "))
+
+
+def print_suggestion(suggestion: Suggestion, console: Console) -> None:
+    """Ranked layers, then what the ranking rests on, what it cost and what the pick saves."""
+    # A table narrower than its columns would lose digits; a pipe has no width of its own.
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    console.print(_table(suggestion))
+    for line in sentences(suggestion):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def sentences(suggestion: Suggestion) -> list[str]:
+    """What a person should know beside the table."""
+    rollouts, cost, savings = suggestion.rollouts, suggestion.cost, suggestion.savings
+    pick = suggestion.layers[suggestion.pick]
+    share = savings.trainable_parameters / savings.full_parameters
+    lines = [
+        f"[bold]Pick: layer {suggestion.pick}[/bold] of {len(suggestion.layers)}, predicted to "
+        f"recover {pick.predicted:.2f} of the full-parameter gain ({_interval(pick)} at "
+        f"{suggestion.coverage:.0%}).",
+        f"Basis: {suggestion.basis}.",
+    ]
+    if suggestion.stopped:
+        lines.append(f"Stopped: {suggestion.stopped}.")
+    elif suggestion.further:
+        times = (f"{name} (about {_time(s)})" for name, s in suggestion.further.items())
+        lines.append(
+            f"Ranks better, not measured: {', '.join(times)}; `--budget MINUTES` goes as far as "
+            f"they last."
+        )
+    if suggestion.measured_by:
+        lines.append(f"Measured contributions: {suggestion.measured_by}.")
+    lines += [
+        f"Rollouts: mean reward {rollouts.mean_reward:.3f} ± {rollouts.reward_error:.3f}; "
+        f"{rollouts.groups_with_signal} of {rollouts.prompts} groups carry signal.",
+        f"Cost: {cost.seconds:.1f} s ({cost.load_seconds:.1f} loading, "
+        f"{cost.sampling_seconds:.1f} sampling, "
+        f"{sum(probe.seconds for probe in cost.probes):.1f} probing), "
+        f"{cost.sampled_tokens:,} tokens sampled, {cost.probe_tokens:,} probed, "
+        f"peak memory {_bytes(cost.peak_bytes)}.",
+        *_probe_lines(suggestion),
+        f"Training layer {suggestion.pick} alone: {savings.trainable_parameters:,} of "
+        f"{savings.full_parameters:,} parameters ({share:.1%}); gradients and AdamW's state "
+        f"{_bytes(savings.training_bytes)} in place of {_bytes(savings.full_training_bytes)}.",
+    ]
+    return lines
+
+
+def _table(suggestion: Suggestion) -> Table:
+    title = (
+        f"{suggestion.model.id} · {suggestion.task.name} ({suggestion.task.source}) · "
+        f"{suggestion.task.algorithm}"
+    )
+    table = Table(title=title, title_justify="left")
+    features = shown_features(suggestion)
+    for column in ("rank", "layer", "depth", "predicted", "interval", "chance best"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name in features:
+        table.add_column(heading(name), justify="right")
+    if suggestion.measured_by:
+        table.add_column("measured", justify="right")
+    for rank, layer in enumerate(suggestion.ranked, start=1):
+        cells = [
+            str(rank),
+            str(layer.layer),
+            f"{layer.depth:.2f}",
+            f"{layer.predicted:.2f}",
+            _interval(layer),
+            f"{layer.chance_best:.0%}",
+            *(
+                f"{value:.3g}" if (value := layer.features.get(name)) is not None else "–"
+                for name in features
+            ),
+        ]
+        if suggestion.measured_by:
+            cells.append("–" if layer.measured is None else f"{layer.measured:.2f}")
+        style = "bold green" if layer.layer == suggestion.pick else None
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    return table
+
+
+def _probe_lines(suggestion: Suggestion) -> list[str]:
+    probes = suggestion.cost.probes
+    costs = [f"{p.name} {p.seconds:.1f} s, {_bytes(p.peak_bytes)}" for p in probes]
+    lines = [f"Probes (time, peak memory): {'; '.join(costs)}."] if costs else []
+    lines += [f"Left out of {p.name}: {escape(p.failure)}" for p in probes if p.failure]
+    hidden = len(suggestion.layers[suggestion.pick].features) - len(shown_features(suggestion))
+    if hidden:
+        lines.append(f"{hidden} more features of each layer are in suggestion.json.")
+    return lines
+
+
+def _interval(layer: LayerSuggestion) -> str:
+    return f"{layer.interval[0]:.2f} … {layer.interval[1]:.2f}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -1,0 +1,98 @@
+"""From a model and a task to a suggestion: sample once, probe, predict.
+
+This is the function behind `layerpick suggest` and `from layerpick.selector import suggest`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from layerpick.calibration.predictors.calibrated import available_predictors
+from layerpick.probes.base import Budget
+from layerpick.probes.table import DEFAULT_PROBES
+from layerpick.selector.prepare import ModelChoice, RolloutChoice, prepare
+from layerpick.selector.progress import Reporter, Silent
+from layerpick.selector.suggestion import summaries
+from layerpick.selector.suggestion.budget import Spending, Spent, further_levels, predict, spend
+from layerpick.selector.suggestion.probing import run_probes, sample
+from layerpick.selector.suggestion.result import Cost, Suggestion
+from layerpick.selector.training_run.run import default_rate
+from layerpick.selector.verification.find import find_measured
+from layerpick.training.algorithms.table import make_algorithm
+from layerpick.training.tasks.base import TaskSettings
+
+
+def suggest(
+    model: ModelChoice | str | None = None,
+    task: str = "math",
+    *,
+    settings: TaskSettings | None = None,
+    algorithm: str | None = None,
+    rollouts: RolloutChoice | None = None,
+    probes: Sequence[str] = DEFAULT_PROBES,
+    budget: Budget | None = None,
+    spending: Spending | None = None,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> Suggestion:
+    """Predict which decoder layer of `model` gains most from RL on `task`, trained alone.
+
+    `model` is a Hub id, a folder, a .gguf file, or None for the built-in model of the task.
+    `spending` measures level after level in place of `probes`, until the pick is certain enough.
+    Raises LayerpickError for whatever the user can mend, NoSignalError when the model's rewards
+    do not differ within any group.
+    """
+    start = time.perf_counter()
+    choice = model if isinstance(model, ModelChoice) else ModelChoice(model)
+    rollouts = rollouts or RolloutChoice()
+    reporter = reporter or Silent()
+    prepared = prepare(choice, task, settings or TaskSettings(), rollouts)
+    chosen = make_algorithm(algorithm or prepared.task.default_algorithm)
+    loaded = time.perf_counter()
+    shared, sampled = sample(
+        prepared,
+        chosen,
+        rollouts,
+        default_rate(prepared),
+        budget=budget,
+        seed=seed,
+        reporter=reporter,
+    )
+    predictors = available_predictors()
+    if spending is None:
+        probed = replace(sampled, results=run_probes(shared, probes, reporter))
+        spent = Spent(probed, predict(shared, probed, predictors), None)
+    else:
+        spent = spend(shared, sampled, spending, predictors, reporter)
+    prediction, probed = spent.prediction, spent.probed
+    samples, results, features = probed.rollouts, probed.results, probed.features
+    identity = prepared.model.identity
+    sweep = find_measured(identity.name, identity.weights_hash, task, chosen.name)
+    pick = int(prediction.contribution.argmax())
+    return Suggestion(
+        pick=pick,
+        basis=prediction.basis,
+        stopped=spent.stopped,
+        further=further_levels(shared, probed, predictors),
+        measured_by=sweep.source if sweep else None,
+        coverage=prediction.coverage,
+        layers=summaries.layers(prepared.model.layers.depths, prediction, features, sweep),
+        model=summaries.model(prepared.model),
+        task=summaries.task(prepared.task, chosen),
+        rollouts=summaries.rollouts(samples, probed.signal),
+        cost=Cost(
+            seconds=time.perf_counter() - start,
+            load_seconds=loaded - start,
+            sampling_seconds=probed.sampling_seconds,
+            sampled_tokens=samples.generated_tokens
+            + sum(result.cost.sampled_tokens for result in results.values()),
+            probe_tokens=sum(result.cost.tokens for result in results.values()),
+            peak_bytes=summaries.peak_bytes(prepared.model, results),
+            probes=summaries.probes(results),
+        ),
+        savings=summaries.savings(prepared.model, pick),
+        seed=seed,
+        versions=summaries.versions(),
+    )

@@ -1,0 +1,132 @@
+"""From what was loaded, sampled and probed to the records of a suggestion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import numpy as np
+
+from layerpick.calibration.predictors.base import Prediction
+from layerpick.calibration.sweeps.values import Sweep
+from layerpick.probes.base import ProbeResult
+from layerpick.probes.run import peak_memory
+from layerpick.selector.suggestion.result import (
+    LayerSuggestion,
+    ModelSummary,
+    ProbeSummary,
+    RolloutSummary,
+    Savings,
+    TaskSummary,
+)
+from layerpick.training.algorithms.base import Algorithm
+from layerpick.training.episodes.rollouts import Rollouts
+from layerpick.training.models.loading import LoadedModel
+from layerpick.training.tasks.base import Task
+
+BYTES_PER_TRAINED_PARAMETER = 12
+"""A float32 gradient and AdamW's two float32 moments."""
+PACKAGES = ("layerpick", "torch", "transformers", "trl", "numpy", "scikit-learn")
+
+
+def layers(
+    depth: np.ndarray,
+    prediction: Prediction,
+    features: Mapping[str, np.ndarray],
+    sweep: Sweep | None,
+) -> tuple[LayerSuggestion, ...]:
+    """One record per layer, in order from the input."""
+    return tuple(
+        LayerSuggestion(
+            layer=layer,
+            depth=float(depth[layer]),
+            predicted=float(prediction.contribution[layer]),
+            interval=(float(prediction.low[layer]), float(prediction.high[layer])),
+            chance_best=float(prediction.chance_best[layer]),
+            measured=sweep.contribution(layer) if sweep and layer in sweep.layers else None,
+            features={
+                name: float(values[layer])
+                for name, values in features.items()
+                if np.isfinite(values[layer])
+            },
+        )
+        for layer in range(len(depth))
+    )
+
+
+def model(loaded: LoadedModel) -> ModelSummary:
+    """Which weights were probed."""
+    return ModelSummary(
+        id=loaded.identity.name,
+        revision=loaded.identity.revision,
+        weights_hash=loaded.identity.weights_hash,
+        layers=len(loaded.layers),
+        parameters=_parameters(loaded),
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        device=str(loaded.device),
+    )
+
+
+def task(chosen: Task, algorithm: Algorithm) -> TaskSummary:
+    """What the model was asked, and how rewards became advantages."""
+    return TaskSummary(
+        name=chosen.name,
+        algorithm=algorithm.name,
+        source=chosen.source,
+        data_hash=chosen.fingerprint(),
+    )
+
+
+def rollouts(samples: Rollouts, signal: int) -> RolloutSummary:
+    """What the model answered."""
+    return RolloutSummary(
+        prompts=len(samples.groups),
+        group_size=samples.origin.group_size,
+        groups_with_signal=signal,
+        mean_reward=samples.mean_reward,
+        reward_error=samples.reward_error,
+        tokens=samples.generated_tokens,
+        temperature=samples.origin.temperature,
+        max_new_tokens=samples.origin.max_new_tokens,
+        failures=len(samples.failures),
+    )
+
+
+def probes(results: Mapping[str, ProbeResult]) -> tuple[ProbeSummary, ...]:
+    """What each probe cost, and what is missing of it."""
+    return tuple(
+        ProbeSummary(
+            name=name,
+            seconds=result.cost.seconds,
+            tokens=result.cost.tokens,
+            peak_bytes=result.cost.peak_bytes,
+            sampled_tokens=result.cost.sampled_tokens,
+            failure=result.failure,
+        )
+        for name, result in results.items()
+    )
+
+
+def peak_bytes(loaded: LoadedModel, results: Mapping[str, ProbeResult]) -> int:
+    """Most memory held at any time that was measured."""
+    return max([peak_memory(loaded.device), *(r.cost.peak_bytes for r in results.values())])
+
+
+def savings(loaded: LoadedModel, layer: int) -> Savings:
+    """What training one layer saves against training everything."""
+    single, full = loaded.layers.parameter_count(layer), _parameters(loaded)
+    return Savings(
+        trainable_parameters=single,
+        full_parameters=full,
+        training_bytes=single * BYTES_PER_TRAINED_PARAMETER,
+        full_training_bytes=full * BYTES_PER_TRAINED_PARAMETER,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a result depends on."""
+    return {package: version(package) for package in PACKAGES}
+
+
+def _parameters(loaded: LoadedModel) -> int:
+    return sum(parameter.numel() for parameter in loaded.model.parameters())

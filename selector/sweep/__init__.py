@@ -1,0 +1,1 @@
+"""`layerpick sweep`: the measured truth."""

@@ -1,0 +1,1 @@
+"""`layerpick train` and `apply`: one layer trained, and merged into a model."""

@@ -1,0 +1,1 @@
+"""`layerpick verify`: a suggestion against what was measured."""

@@ -1,0 +1,75 @@
+"""Where measurements come from: a stored sweep, or a full-parameter run or its score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from layerpick.calibration.sweeps.measured import Reading, read_sweep
+from layerpick.calibration.sweeps.published import find_sweep
+from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS, read_folder, sweep_folders
+from layerpick.calibration.sweeps.values import Score, Sweep
+from layerpick.selector.verification.run import finished, in_words
+from layerpick.training.errors import LayerpickError
+from layerpick.training.runs.folder import RunFolder
+
+OWN_SWEEPS = Path("sweeps")
+"""Where `layerpick sweep` writes unless told otherwise."""
+
+
+def find_reading(root: Path, weights_hash: str, task: str, algorithm: str) -> Reading | None:
+    """The finished sweep below a folder that is about these weights, task and algorithm."""
+    if not root.is_dir():
+        return None
+    for folder in sweep_folders(root):
+        records = read_folder(folder)
+        settings = records[0].settings
+        if (settings.weights_hash, settings.task, settings.algorithm) == (
+            weights_hash,
+            task,
+            algorithm,
+        ):
+            return read_sweep(records)
+    return None
+
+
+def find_measured(
+    name: str, weights_hash: str, task: str, algorithm: str, own: Path = OWN_SWEEPS
+) -> Sweep | None:
+    """A measured sweep of this very model, task and algorithm: published, shipped, or one's own.
+
+    Its `source` says whose it is. A sweep whose contributions are not defined does not count.
+    """
+    published = find_sweep(name, task, algorithm)
+    if published is not None:
+        return published
+    for root, whose in ((SHIPPED_SWEEPS, "shipped with layerpick"), (own, f"found in {own}")):
+        reading = find_reading(root, weights_hash, task, algorithm)
+        if reading is not None and reading.refusal is None:
+            seeds = len(reading.full.seeds)
+            source = f"`layerpick sweep`, {whose}, {seeds} seed{'s' if seeds > 1 else ''}"
+            return replace(reading.sweep, source=source)
+    return None
+
+
+def full_score(given: str) -> Score:
+    """`--full`: the folder of a full-parameter run, or a score as 0.83 or 0.83,0.02.
+
+    Raises LayerpickError for anything else.
+    """
+    if Path(given).is_dir():
+        description, result = finished(RunFolder(Path(given)))
+        if description.layers is not None:
+            raise LayerpickError(
+                f"{given} trained {in_words(description.layers)}, not everything: --full needs "
+                f"a run with --layer all."
+            )
+        return Score(result.trained.mean, result.trained.error)
+    try:
+        mean, *error = (float(part) for part in given.split(","))
+    except ValueError:
+        raise LayerpickError(
+            f"--full '{given}' is neither the folder of a run nor a score as 0.83 or 0.83,0.02 "
+            f"(with its standard error)."
+        ) from None
+    return Score(mean, error[0] if error else None)

@@ -1,0 +1,85 @@
+"""A verification as a table and a few sentences."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from layerpick.selector.verification.run import LayerVerdict, MeasuredScore, Verification
+
+
+def print_verification(verification: Verification, console: Console) -> None:
+    """One line per layer, then what it means for the pick."""
+    if not console.is_terminal:
+        console.width = max(console.width, 120)
+    console.print(_table(verification))
+    for line in sentences(verification):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def sentences(found: Verification) -> list[str]:
+    """Contribution, interval, rank and regret of the pick."""
+    lines = [f"[bold]Picked: {found.picked}.[/bold] Measured by {found.measured_by}."]
+    scores = {"base": found.base, "with the pick trained": found.trained, "full": found.full}
+    listed = ", ".join(f"{name} {_score(value)}" for name, value in scores.items() if value)
+    lines.append(f"Scores: {listed}.")
+    if found.refusal:
+        lines.append(f"[bold]No contributions.[/bold] {found.refusal}")
+    pick = found.pick
+    if pick.measured is not None:
+        lines.append(f"Measured contribution {_measured(pick)}.{_prediction(found)}")
+    if found.rank is not None and found.regret is not None:
+        count = sum(layer.measured is not None for layer in found.layers)
+        best = "the best" if found.rank == 1 else f"the best is layer {found.best}"
+        lines.append(
+            f"Rank {found.rank} of {count} measured layers ({best}); regret {found.regret:.2f}."
+        )
+    if found.rank_correlation is not None:
+        ceiling = (
+            "" if found.noise_ceiling is None else f" (noise ceiling {found.noise_ceiling:.2f})"
+        )
+        lines.append(
+            f"Predicted against measured, all layers: rank correlation "
+            f"{found.rank_correlation:.2f}{ceiling}; {found.intervals_held or 0:.0%} of the "
+            f"intervals held, {found.coverage or 0:.0%} should."
+        )
+    if found.differences:
+        lines.append(f"The run was not measured as the sweep was: {'; '.join(found.differences)}.")
+    return lines
+
+
+def _prediction(found: Verification) -> str:
+    pick = found.pick
+    if pick.predicted is None or pick.interval is None:
+        return ""
+    low, high = pick.interval
+    verdict = "held" if found.interval_held else "did not hold"
+    return f" Predicted {pick.predicted:.2f}, and the interval {low:.2f} … {high:.2f} {verdict}."
+
+
+def _table(found: Verification) -> Table:
+    title = f"{found.model} · {found.task} · {found.algorithm}: prediction and measurement"
+    table = Table(title=title, title_justify="left")
+    for heading in ("layer", "predicted", "interval", "measured", "interval held"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for layer in sorted(found.layers, key=lambda each: -(each.predicted or each.measured or 0.0)):
+        interval = "" if layer.interval is None else "{:.2f} … {:.2f}".format(*layer.interval)
+        table.add_row(
+            str(layer.layer),
+            "" if layer.predicted is None else f"{layer.predicted:.2f}",
+            interval,
+            _measured(layer),
+            {True: "yes", False: "no", None: ""}[layer.held],
+            style="bold green" if layer.layer == found.pick.layer else None,
+        )
+    return table
+
+
+def _measured(layer: LayerVerdict) -> str:
+    if layer.measured is None:
+        return ""
+    return f"{layer.measured:.2f}" + ("" if layer.error is None else f" ± {layer.error:.2f}")
+
+
+def _score(value: MeasuredScore) -> str:
+    return f"{value.mean:.3f}" + ("" if value.error is None else f" ± {value.error:.3f}")

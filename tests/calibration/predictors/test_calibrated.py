@@ -1,0 +1,269 @@
+"""Choice, intervals, and the predictor as it is stored."""
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from layerpick.calibration.judging.metrics import regret, spearman
+from layerpick.calibration.predictors import calibrated
+from layerpick.calibration.predictors.calibrated import (
+    CalibratedPredictor,
+    available_predictors,
+    best_predictor,
+    calibrate,
+    load_predictors,
+    user_predictors,
+    write_predictor,
+)
+from layerpick.calibration.predictors.choice import LeftOut, choose
+from layerpick.calibration.predictors.design import make_design
+from layerpick.calibration.predictors.intervals import COVERAGE, ResidualDraws
+from layerpick.calibration.predictors.levels import LEVELS
+from layerpick.calibration.predictors.regressors import (
+    CANDIDATES,
+    Blend,
+    DepthRegressor,
+    RandomForest,
+    RidgeRegressor,
+)
+from layerpick.training.errors import LayerpickError
+
+RIDGE = RidgeRegressor(30.0, 12)
+
+
+@pytest.fixture
+def few_candidates(monkeypatch):
+    """Fast choices, where the choice itself is not what is tested."""
+    monkeypatch.setattr(choose, "__defaults__", ((DepthRegressor(3.0), RIDGE), lambda _: None))
+
+
+def test_left_out_predictions_equal_a_fit_without_the_model(made_examples):
+    examples = made_examples(5)
+    level = LEVELS["weights"]
+    left_out = LeftOut(make_design(examples, level))
+    models = frozenset({"hash-1", "hash-3"})
+    predicted = left_out.predictions(RIDGE, models)
+    out = np.isin(left_out.design.models, list(models))
+    assert (np.isfinite(predicted) == out).all()
+    alone = make_design([each for each in examples if each.weights_hash not in models], level)
+    refit = CalibratedPredictor(alone, RIDGE)
+    for sweep in (1, 3):
+        expected = refit.predict(examples[sweep].layer_features(), 0).contribution
+        assert predicted[left_out.design.sweeps == sweep] == pytest.approx(expected)
+
+
+def test_a_blend_is_the_mean_of_its_members_fitted_at_once(made_examples):
+    design = make_design(made_examples(5), LEVELS["weights"])
+    models = frozenset({"hash-0"})
+    fitted = CalibratedPredictor(design.without(models), Blend())
+    expected = fitted.predict(design.examples[0].layer_features(), 0).contribution
+    kept = LeftOut(design).predictions(Blend(), models)[design.sweeps == 0]
+    assert kept == pytest.approx(expected)
+
+
+def test_the_choice_is_the_best_mean_over_models_left_out(made_examples):
+    design = make_design(made_examples(6), LEVELS["weights"])
+    candidates = (DepthRegressor(3.0), RIDGE)
+    choice = choose(LeftOut(design), frozenset({"hash-5"}), candidates)
+    assert choice.regressor == RIDGE
+    scores = []
+    for sweep in range(5):
+        rest = design.without(frozenset({"hash-5", f"hash-{sweep}"}))
+        asked = design.examples[sweep].layer_features()
+        predicted = CalibratedPredictor(rest, RIDGE).predict(asked, 0).contribution
+        measured = design.examples[sweep].contributions
+        scores.append(spearman(measured, predicted) - regret(measured, predicted))
+    assert choice.criteria[str(RIDGE)] == pytest.approx(np.mean(scores))
+
+
+def test_without_signal_the_choice_falls_back_on_depth(made_examples):
+    """Contributions that depth alone decides, in models whose features say nothing."""
+    examples = made_examples(10)
+    for example in examples:
+        depth = example.layer_features().depth
+        example.contributions[:] = 0.3 + 0.5 * depth
+    design = make_design(examples, LEVELS["weights"])
+    assert choose(LeftOut(design), frozenset(), CANDIDATES[:5]).regressor == CANDIDATES[0]
+
+
+def test_a_feature_that_names_the_model_does_not_help(made_examples):
+    """Noise alone, beside a column that tells every model from every other: ρ stays about 0."""
+    generator = np.random.default_rng(0)
+    examples = made_examples(16)
+    for number, example in enumerate(examples):
+        example.contributions[:] = generator.normal(size=example.layers)
+        noise = generator.normal(size=example.layers)
+        example.features["weights"].clear()
+        example.features["weights"]["name"] = 10.0 * number + 0 * noise
+        example.features["weights"]["noise"] = noise
+    design = make_design(examples, LEVELS["weights"])
+    left_out = LeftOut(design)
+    for regressor in (RIDGE, RandomForest(20, 4, 48)):
+        found = [
+            spearman(
+                example.contributions,
+                left_out.predictions(regressor, frozenset({example.weights_hash}))[
+                    design.sweeps == number
+                ],
+            )
+            for number, example in enumerate(examples)
+        ]
+        assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found))
+
+
+def test_intervals_hold_their_share_of_models_never_seen(made_examples):
+    held, better = [], []
+    for seed in range(16):  # how much is covered differs between sets of 24 models by 0.06
+        everything = made_examples(36, seed=seed)
+        predictor = CalibratedPredictor(make_design(everything[:24], LEVELS["weights"]), RIDGE)
+        for example in everything[24:]:
+            found = predictor.predict(example.layer_features(), 0)
+            inside = (found.low <= example.contributions) & (example.contributions <= found.high)
+            held.append(inside.mean())
+            better.append(found.chance_best[example.contributions.argmax()] * example.layers)
+    assert np.mean(held) == pytest.approx(COVERAGE, abs=0.06)
+    assert np.mean(better) > 1.5  # the layer that is best had more than its even share of chance
+
+
+def test_chances_of_being_best_come_true(made_examples):
+    """Over many models, layers said to be best with chance p are so about p of the time."""
+    everything = made_examples(150, seed=5)
+    predictor = CalibratedPredictor(make_design(everything[:30], LEVELS["weights"]), RIDGE)
+    said, came = [], []
+    for example in everything[30:]:
+        chance = predictor.predict(example.layer_features(), 0).chance_best
+        said.append(chance.max())
+        came.append(example.contributions.argmax() == chance.argmax())
+    assert np.mean(came) == pytest.approx(np.mean(said), abs=0.12)
+
+
+def test_residual_draws_part_shift_from_own():
+    generator = np.random.default_rng(0)
+    sweeps = np.repeat(np.arange(400), 5)
+    residuals = generator.normal(0, 0.3, 400)[sweeps] + generator.normal(0, 0.1, 2000)
+    draws = ResidualDraws(residuals, np.zeros(2000), sweeps)
+    drawn = draws.draw(5, 20_000, generator)
+    # By hand: variances add, and layers of one draw share the shift alone. A mean of five layers
+    # keeps a fifth of their own variance.
+    assert drawn.var() == pytest.approx(0.09 + 0.01 / 5 + 0.01, rel=0.1)
+    assert (drawn - drawn.mean(axis=1, keepdims=True)).var() == pytest.approx(0.008, rel=0.1)
+    shared = np.cov(drawn[:, 0], drawn[:, 1])[0, 1]
+    assert shared == pytest.approx(0.09 + 0.01 / 5, rel=0.1)
+
+
+def test_measurement_error_is_taken_off_the_own_part():
+    generator = np.random.default_rng(0)
+    sweeps = np.repeat(np.arange(500), 4)
+    residuals = generator.normal(0, 0.1, 2000) + generator.normal(0, 0.1, 2000)
+    draws = ResidualDraws(residuals, np.full(2000, 0.1), sweeps)
+    assert np.std(draws.own) == pytest.approx(0.1, rel=0.1)
+    assert np.std(ResidualDraws(residuals, np.full(2000, 9.0), sweeps).own) > 0.05
+
+
+def test_models_far_from_what_was_seen_get_wider_intervals(made_examples):
+    examples = made_examples(20)
+    predictor = CalibratedPredictor(make_design(examples, LEVELS["weights"]), RIDGE)
+    usual = predictor.predict(examples[0].layer_features(), 0)
+    assert "outside calibration" not in usual.basis
+    for odd in (
+        replace(examples[0].layer_features(), probes={}, depth=np.linspace(0, 1, 200)),
+        replace(examples[0].layer_features(), depth=examples[0].layer_features().depth + 40),
+    ):
+        found = predictor.predict(odd, 0)
+        assert found.basis.startswith("outside calibration")
+        assert (found.high - found.low).mean() > 1.5 * (usual.high - usual.low).mean()
+
+
+def test_a_reward_never_seen_is_outside_calibration(made_examples):
+    examples = made_examples(20)
+    predictor = CalibratedPredictor(make_design(examples, LEVELS["backward"]), RIDGE)
+    asked = examples[0].layer_features()
+    assert "outside" not in predictor.predict(asked, 0).basis
+    assert "outside" in predictor.predict(replace(asked, base_reward=3.0), 0).basis
+
+
+def test_a_stored_predictor_predicts_the_same(made_examples, tmp_path, few_candidates):
+    examples = made_examples(6)
+    stored = calibrate(examples, LEVELS["backward"])
+    path = write_predictor(stored, tmp_path)
+    assert path == tmp_path / "backward.json"
+    again = load_predictors(tmp_path)["backward"]
+    asked = made_examples(7)[6].layer_features()
+    first, second = stored.fit().predict(asked, 1), again.fit().predict(asked, 1)
+    assert (first.contribution == second.contribution).all()
+    assert (first.chance_best == second.chance_best).all()
+    assert first.chance_best.sum() == pytest.approx(1)
+    text = json.loads(path.read_text())
+    assert text["regressor"] == {"name": "ridge", "alpha": 30.0, "keep": 12}
+    assert "warm_up" not in text["examples"][0]["features"]
+    unrounded = CalibratedPredictor(make_design(examples, LEVELS["backward"]), RIDGE)
+    assert unrounded.predict(asked, 1).contribution == pytest.approx(first.contribution, abs=1e-3)
+
+
+def test_a_file_that_is_no_predictor_is_named(tmp_path):
+    assert load_predictors(tmp_path) == {}
+    (tmp_path / "weights.json").write_text("{}")
+    with pytest.raises(LayerpickError, match=r"weights\.json"):
+        load_predictors(tmp_path)
+
+
+def test_the_dearest_predictor_that_the_features_allow(made_examples, few_candidates):
+    examples = made_examples(5)
+    stored = {name: calibrate(examples, level) for name, level in LEVELS.items()}
+    names = {probe: set(features) for probe, features in examples[0].features.items()}
+    for level in LEVELS.values():
+        measured = set().union(*(names[probe] for probe in level.probes))
+        assert best_predictor(stored, measured).level == level
+    measured.discard("warm_up_signal")  # most of a probe is not enough
+    assert best_predictor(stored, measured).level.name == "off_policy"
+    assert best_predictor(stored, names["gradient"]) is None
+    assert best_predictor({}, measured) is None
+
+
+def test_own_predictors_come_before_the_shipped(
+    made_examples, monkeypatch, tmp_path, few_candidates
+):
+    monkeypatch.setenv("LAYERPICK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(calibrated, "SHIPPED_PREDICTORS", tmp_path / "shipped")
+    assert user_predictors() == tmp_path / "cache" / "predictors"
+    for level in ("weights", "backward"):
+        write_predictor(calibrate(made_examples(4), LEVELS[level]), tmp_path / "shipped")
+    write_predictor(calibrate(made_examples(5), LEVELS["weights"]), user_predictors())
+    found = available_predictors()
+    assert {name: len(each.examples) for name, each in found.items()} == {
+        "weights": 5,
+        "backward": 4,
+    }
+
+
+def test_too_few_models_are_refused(made_examples):
+    with pytest.raises(LayerpickError, match="at least 3 models"):
+        calibrate(made_examples(2), LEVELS["weights"])
+
+
+def test_loading_and_predicting_take_less_than_two_seconds(made_examples, tmp_path):
+    """With the slowest regressor and as many models and features as are shipped."""
+    generator = np.random.default_rng(0)
+    examples = made_examples(20)
+    for example in examples:
+        for probe, own in example.features.items():
+            own.update({f"{probe}{k}": generator.normal(size=example.layers) for k in range(25)})
+    level = LEVELS["on_policy"]
+    design = make_design(examples, level)
+    choice = calibrated.Choice(RandomForest(60, 4, 48), {})
+    path = write_predictor(calibrated._put_together(design, choice), tmp_path)
+    assert len(design.targets) > 100 and path.stat().st_size < 700_000
+    start = time.process_time()
+    load_predictors(tmp_path)["on_policy"].fit().predict(examples[0].layer_features(), 0)
+    assert time.process_time() - start < 2
+
+
+def test_a_model_is_not_asked_about_its_own_lessons(made_examples):
+    stored = calibrate(made_examples(5), LEVELS["weights"])
+    everyone, others = stored.fit(), stored.fit(without="hash-2")
+    assert {example.weights_hash for example in everyone.design.examples} >= {"hash-2"}
+    assert "hash-2" not in {example.weights_hash for example in others.design.examples}
+    assert "4 models" in others.predict(made_examples(5)[2].layer_features(), 0).basis

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+
+from layerpick.calibration.judging.metrics import spearman
+from layerpick.calibration.predictors.design import DEPTH, make_design
+from layerpick.calibration.predictors.estimator import ContributionEstimator, fit_rows, inputs
+from layerpick.calibration.predictors.levels import LEVELS
+from layerpick.calibration.predictors.regressors import (
+    CANDIDATES,
+    FAMILIES,
+    DepthRegressor,
+    PairwiseRanker,
+    RidgeRegressor,
+    Rows,
+    UnitWeights,
+    from_settings,
+    settings_of,
+    strongest,
+)
+from layerpick.training.errors import LayerpickError
+
+ONE_OF_EACH = list({type(each): each for each in CANDIDATES}.values())
+
+
+@pytest.fixture
+def rows() -> Rows:
+    """12 sweeps of 6 layers; column 7 is the target, roughly."""
+    generator = np.random.default_rng(0)
+    columns = generator.normal(size=(72, 30))
+    targets = 0.3 * columns[:, 7] + 0.05 * generator.normal(size=72)
+    weights = generator.uniform(0.5, 1.5, size=72)
+    return Rows(columns, targets, weights / weights.mean(), np.repeat(np.arange(12), 6))
+
+
+@pytest.mark.parametrize("regressor", ONE_OF_EACH, ids=lambda each: each.name)
+def test_every_family_finds_the_signal_and_repeats_itself(regressor, rows):
+    new = np.random.default_rng(1).normal(size=(200, 30))
+    predicted = regressor.fit(rows)(new)
+    assert predicted.shape == (200,) and np.isfinite(predicted).all()
+    assert (predicted == regressor.fit(rows)(new)).all()
+    if not isinstance(regressor, DepthRegressor | UnitWeights):  # one sees depth, one needs several
+        assert spearman(new[:, 7], predicted) > 0.8
+
+
+def test_ridge_against_the_normal_equations(rows):
+    predict = RidgeRegressor(alpha=5.0, keep=400).fit(rows)
+    weights = rows.weights / rows.weights.sum()
+    x = rows.columns - weights @ rows.columns
+    y = rows.targets - weights @ rows.targets
+    weighted = x * rows.weights[:, None]
+    slope = np.linalg.solve(weighted.T @ x + 5.0 * np.eye(30), weighted.T @ y)
+    new = np.random.default_rng(2).normal(size=(9, 30))
+    expected = (new - weights @ rows.columns) @ slope + weights @ rows.targets
+    assert predict(new) == pytest.approx(expected)
+
+
+def test_unit_weights_average_noisy_copies_of_one_signal():
+    generator = np.random.default_rng(0)
+    signal = generator.normal(size=400)
+    columns = generator.normal(size=(400, 30))
+    signs = np.array([1, -1, 1, 1, -1, 1, 1, -1])
+    columns[:, 5:13] += signal[:, None] * signs
+    columns *= generator.uniform(0.1, 10, size=30)  # units must not matter
+    targets = 0.3 * signal
+    rows = Rows(columns[:200], targets[:200], np.ones(200), np.repeat(np.arange(40), 5))
+    predicted = UnitWeights(8).fit(rows)(columns[200:])
+    # By hand: a mean of eight has a noise variance of 1/8, and a least-squares slope leaves
+    # 1 / (1 + 8) of the signal's variance unexplained.
+    left = ((predicted - targets[200:]) ** 2).mean() / targets[200:].var()
+    assert left == pytest.approx(1 / 9, rel=0.25)
+
+
+def test_depth_sees_nothing_but_depth(rows):
+    predict = DepthRegressor(alpha=3.0).fit(rows)
+    other = rows.columns + 100.0
+    other[:, DEPTH] = rows.columns[:, DEPTH]
+    assert predict(other) == pytest.approx(predict(rows.columns))
+
+
+def test_pairs_are_compared_within_a_sweep_only(rows):
+    """What is common to a sweep cannot teach a ranker of pairs."""
+    shifted = Rows(rows.columns, rows.targets + 10 * rows.sweeps, rows.weights, rows.sweeps)
+    ranker = PairwiseRanker(inverse_penalty=0.1, keep=400)
+    assert ranker.fit(shifted)(rows.columns) == pytest.approx(ranker.fit(rows)(rows.columns))
+
+
+def test_a_ranker_of_equals_predicts_nothing(rows):
+    equal = Rows(rows.columns, np.zeros(72), rows.weights, rows.sweeps)
+    assert PairwiseRanker(0.1, 12).fit(equal)(rows.columns).tolist() == [0] * 72
+
+
+def test_strongest_columns_against_weighted_correlations(rows):
+    correlation = [
+        np.cov(rows.columns[:, k], rows.targets, aweights=rows.weights) for k in range(30)
+    ]
+    strength = [abs(c[0, 1]) / np.sqrt(c[0, 0]) for c in correlation]
+    assert strongest(rows, 5).tolist() == sorted(np.argsort(strength)[-5:].tolist())
+    assert 7 in strongest(rows, 1)
+
+
+def test_settings_survive_json():
+    for regressor in CANDIDATES:
+        assert from_settings(settings_of(regressor)) == regressor
+    assert len({str(each) for each in CANDIDATES}) == len(CANDIDATES)
+    assert set(FAMILIES) >= {"ridge", "gaussian process", "gradient boosting", "random forest"}
+    for wrong in ({"name": "oracle"}, {"name": "ridge", "wings": 2}, {}):
+        with pytest.raises(LayerpickError, match="calibrate"):
+            from_settings(wrong)
+
+
+def test_means_of_sweeps_and_deviations_are_fitted_apart(made_examples):
+    """With no signal among the layers, a sweep's predictions scatter little about their mean."""
+    examples = made_examples(12)
+    for example in examples:
+        example.contributions[:] = example.base_reward  # the same in all layers
+    design = make_design(examples, LEVELS["backward"])
+    estimator = fit_rows(design, np.ones(len(design.targets), bool), RidgeRegressor(30.0, 48))
+    predicted = estimator.predict(inputs(design))
+    by_sweep = [predicted[design.sweeps == sweep] for sweep in range(12)]
+    assert max(np.ptp(values) for values in by_sweep) < 1e-9
+    means = np.array([values[0] for values in by_sweep])
+    assert spearman(means, np.array([example.base_reward for example in examples])) > 0.9
+
+
+def test_weights_of_any_scale_fit_alike(made_examples):
+    design = make_design(made_examples(6), LEVELS["weights"])
+    x, y = inputs(design), design.targets
+    fits = [
+        ContributionEstimator(RidgeRegressor(30.0, 48)).fit(x, y, scale * design.weights)
+        for scale in (1.0, 1000.0)
+    ]
+    assert fits[0].predict(x) == pytest.approx(fits[1].predict(x))

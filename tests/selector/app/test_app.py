@@ -1,0 +1,139 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from layerpick.selector.app.app import app, run
+
+COMMANDS = [command.name for command in app.registered_commands]
+
+
+@pytest.fixture
+def layerpick(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: str):
+        monkeypatch.setattr(sys, "argv", ["layerpick", *arguments])
+        code = run()
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_suggest_prints_a_table_and_writes_its_files(layerpick, arguments, tmp_path):
+    code, out, _ = layerpick(*arguments)
+    assert code == 0
+    written = json.loads((tmp_path / "out" / "suggestion.json").read_text())
+    assert f"Pick: layer {written['pick']} of 3" in out
+    for layer in written["layers"]:
+        assert f"{layer['predicted']:.2f}" in out
+    picture = (tmp_path / "out" / "profile.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "profile.png",
+        "suggestion.json",
+    ]
+
+
+def test_json_is_alone_on_stdout(layerpick, arguments, tmp_path):
+    code, out, _ = layerpick(*arguments, "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "out" / "suggestion.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "said"),
+    [
+        (["--probes", "tarot"], 2, "tarot"),
+        (["--device", "cuda:99"], 2, "cuda:99"),
+        (["--temperature", "0"], 2, "--temperature"),
+        (["--dataset", "nothing.jsonl"], 2, "nothing.jsonl"),
+        (["--template", "no field"], 2, "{prompt}"),
+        (["--reward", "nothing.py:f"], 2, "nothing.py"),
+        (["--rollouts", "nothing.safetensors"], 2, "nothing.safetensors"),
+        (["--revision", "main"], 2, "--revision"),
+    ],
+)
+def test_mistakes_are_one_sentence_on_stderr(layerpick, arguments, extra, code, said):
+    got, out, err = layerpick(*arguments, *extra)
+    (line,) = [text for text in err.splitlines() if text.startswith("Error: ")]
+    assert (got, out) == (code, "")
+    assert said in line and line.endswith(".")
+    assert "Traceback" not in err
+
+
+def test_no_signal_exits_with_three(layerpick, arguments, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def even(completions, **_):\n    return [0] * len(completions)"
+    )
+    code, _, err = layerpick(*arguments)
+    assert code == 3 and "nothing for RL to learn from" in err
+    assert not (tmp_path / "out" / "suggestion.json").exists()
+
+
+def test_wrong_options_are_usage_errors(layerpick):
+    assert layerpick("suggest", "--prompts", "0")[0] == 2
+    assert layerpick("sugest")[0] == 2
+
+
+def test_out_that_cannot_be_written(layerpick, arguments, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    arguments[arguments.index("--out") + 1] = str(tmp_path / "file" / "out")
+    code, _, err = layerpick(*arguments)
+    assert code == 2 and "Cannot write" in err
+
+
+def test_tasks_lists_all_three(layerpick):
+    code, out, _ = layerpick("tasks")
+    assert code == 0 and all(f"{name}: " in out for name in ("math", "code", "agentic"))
+    assert [info["name"] for info in json.loads(layerpick("tasks", "--json")[1])] == [
+        "math",
+        "code",
+        "agentic",
+    ]
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_explains_itself_without_importing_torch(command):
+    arguments = [command, "--help"] if command else ["--help"]
+    script = (
+        "import sys; sys.argv = ['layerpick', *sys.argv[1:]]\n"
+        "from layerpick.selector.app.app import run\n"
+        "assert run() == 0\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    if command:
+        assert f"layerpick {command}" in done.stdout and "Example" in done.stdout
+
+
+@pytest.mark.parametrize("seconds", [0.05, 1.0, 2.5, 4.0, 6.0])
+def test_ctrl_c_leaves_nothing_behind(arguments, tmp_path, seconds):
+    slow = [*arguments, "--prompts", "1200", "--group-size", "16", "--probes", "weights,training"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from layerpick.selector.app.entry import main; main()", *slow],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A shell's background job hands down an ignored signal; a person's terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    out: Path = tmp_path / "out"
+    assert not out.exists() or not list(out.iterdir())
+    if seconds > 0.5:  # before that, Python itself may still be starting
+        assert process.returncode == 130
+        assert "Traceback" not in err, err

@@ -1,0 +1,110 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from layerpick.selector import Suggestion, read_suggestion, suggest
+from layerpick.selector.suggestion.report import sentences
+from layerpick.training.errors import LayerpickError
+
+
+@pytest.fixture
+def suggestion(tiny, settings, few) -> Suggestion:
+    return run(tiny, settings, few)
+
+
+def run(tiny, settings, few, **kwargs) -> Suggestion:
+    folder = str(tiny("qwen3").folder)
+    return suggest(folder, "math", settings=settings, rollouts=few, probes=["gradient"], **kwargs)
+
+
+def without_times(suggestion: Suggestion) -> dict:
+    return suggestion.model_dump(exclude={"cost"})
+
+
+def test_the_suggestion_says_what_it_must(suggestion):
+    layers = suggestion.layers
+    assert [layer.layer for layer in layers] == [0, 1, 2]
+    assert suggestion.pick == max(layers, key=lambda layer: layer.predicted).layer
+    assert suggestion.ranked[0].layer == suggestion.pick
+    assert sum(layer.chance_best for layer in layers) == pytest.approx(1)
+    for layer in layers:
+        assert layer.interval[0] <= layer.predicted <= layer.interval[1]
+        assert layer.measured is None
+        assert layer.features and np.isfinite(list(layer.features.values())).all()
+    assert "no measured sweep for a model like this" in suggestion.basis
+    assert suggestion.rollouts.prompts == 4
+    assert suggestion.cost.sampled_tokens == suggestion.rollouts.tokens > 0
+    assert len(suggestion.model.weights_hash) == 64
+
+
+def test_savings_by_hand(suggestion, tiny):
+    model = tiny("qwen3")
+    single = sum(p.numel() for p in model.layers[suggestion.pick].parameters())
+    full = sum(p.numel() for p in model.model.parameters())
+    savings = suggestion.savings
+    assert (savings.trainable_parameters, savings.full_parameters) == (single, full)
+    assert savings.training_bytes == single * (4 + 4 + 4)
+
+
+def test_same_seed_same_suggestion_but_for_times(tiny, settings, few, suggestion):
+    assert without_times(run(tiny, settings, few)) == without_times(suggestion)
+    other = run(tiny, settings, few, seed=1)
+    assert other.layers[0].features != suggestion.layers[0].features
+
+
+def test_saved_rollouts_give_the_same_suggestion(tiny, settings, few, suggestion, tmp_path):
+    path = tmp_path / "rollouts.safetensors"
+    saved = run(tiny, settings, dataclasses.replace(few, save=path))
+    reused = run(tiny, settings, dataclasses.replace(few, reuse=path))
+    assert without_times(saved) == without_times(reused) == without_times(suggestion)
+    other = dataclasses.replace(settings, dataset="reasoning-gym:chain_sum?max_digits=3")
+    with pytest.raises(LayerpickError, match="sampled with another data"):
+        run(tiny, other, dataclasses.replace(few, reuse=path))
+
+
+def test_json_survives_the_round_trip(suggestion, tmp_path):
+    suggestion.save(tmp_path / "suggestion.json")
+    assert read_suggestion(tmp_path / "suggestion.json") == suggestion
+    assert [path.name for path in tmp_path.glob(".*")] == []
+    (tmp_path / "other.json").write_text("{}")
+    for name in ("nothing.json", "other.json"):
+        with pytest.raises(LayerpickError, match=name):
+            read_suggestion(tmp_path / name)
+    with pytest.raises(ValidationError):
+        suggestion.pick = 2  # a value: nothing changes it
+
+
+def test_published_measurements_are_shown_with_their_source(tiny, settings, few, monkeypatch):
+    """A local copy under the published model's name stands in for the model itself."""
+    import layerpick.selector.suggestion.run as suggesting
+    from layerpick.calibration.sweeps.published import find_sweep
+
+    found = find_sweep("Qwen/Qwen3-1.7B-Base", "math", "grpo")
+    monkeypatch.setattr(suggesting, "find_measured", lambda *_: found)
+    suggestion = run(tiny, settings, few)
+    assert [layer.measured for layer in suggestion.layers] == pytest.approx(
+        [found.contribution(layer) for layer in range(3)]
+    )
+    assert any("2607.01232" in line for line in sentences(suggestion))
+
+
+def test_algorithms_change_the_gradient_features(tiny, settings, few, suggestion):
+    other = run(tiny, settings, few, algorithm="dr_grpo")
+    assert other.task.algorithm == "dr_grpo"
+    assert other.layers[0].features != suggestion.layers[0].features
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "said"),
+    [
+        ({"task": "chess"}, "unknown"),
+        ({"algorithm": "ppo"}, "grpo, dr_grpo, gigpo"),
+        ({"model": "/nowhere"}, "does not exist"),
+    ],
+)
+def test_mistakes_are_one_sentence(tiny, settings, few, kwargs, said):
+    arguments = {"model": str(tiny("qwen3").folder), "task": "math", **kwargs}
+    with pytest.raises(LayerpickError, match=said):
+        suggest(**arguments, settings=settings, rollouts=few)

@@ -1,0 +1,335 @@
+"""Prediction beside measurement: by hand, and from typed commands to files."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+import typer
+
+from layerpick.calibration.sweeps.store import FolderStore
+from layerpick.calibration.sweeps.values import Score
+from layerpick.selector.auto import command as auto_command
+from layerpick.selector.suggestion.result import (
+    Cost,
+    LayerSuggestion,
+    ModelSummary,
+    RolloutSummary,
+    Savings,
+    Suggestion,
+    TaskSummary,
+)
+from layerpick.selector.training_run import command as train_command
+from layerpick.selector.verification import command as verify_command
+from layerpick.selector.verification.find import find_reading, full_score
+from layerpick.selector.verification.picture import draw_verification
+from layerpick.selector.verification.report import sentences
+from layerpick.selector.verification.run import verify_pair, verify_run, verify_suggestion
+from layerpick.training.errors import LayerpickError
+from layerpick.training.runs.folder import (
+    PolicyScore,
+    RunDescription,
+    RunFolder,
+    RunResult,
+    TrainingCost,
+)
+from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
+from layerpick.training.tasks.base import TaskSettings
+
+SETTINGS = RunSettings(
+    model="tiny",
+    revision=None,
+    weights_hash="ab",
+    layers=4,
+    dtype="float32",
+    task="math",
+    source="sums",
+    data_hash="cd",
+    task_settings_hash="ef",
+    algorithm="grpo",
+    engine="multiplexed",
+    steps=2,
+    prompts=2,
+    group_size=2,
+    max_new_tokens=4,
+    max_turns=1,
+    temperature=1.0,
+    epsilon=0.2,
+    beta=0.0,
+    max_grad_norm=1.0,
+    heldout_prompts=2,
+    heldout_samples=2,
+    prompts_hash="01",
+)
+# Prompts' scores whose mean is the first number, and whose standard error is 0.01.
+BASE, FULL = (0.19, 0.21), (0.69, 0.71)
+LAYERS = {0: (0.44, 0.46), 1: (0.59, 0.61), 2: (0.29, 0.31), 3: (0.74, 0.76)}
+CONTRIBUTIONS = {0: 0.5, 1: 0.8, 2: 0.2, 3: 1.1}
+
+
+def record(kind, scores, layer=None):
+    return RunRecord(
+        run=RunKey(kind=kind, seed=0, learning_rate=None if kind == "base" else 1e-3, layer=layer),
+        settings=SETTINGS,
+        learning_rate_grid=(1e-3,),
+        status="done",
+        curve=(0.1, 0.2),
+        score=float(np.mean(scores)),
+        error=0.01,
+        prompt_scores=scores,
+        tokens=10,
+        seconds=1.0,
+        policies_in_pass=1,
+        device="cpu",
+        versions={},
+    )
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """A measured sweep of four layers."""
+    folder = tmp_path / "sweeps" / "tiny" / "math-grpo"
+    records = [record("base", BASE), record("full", FULL)]
+    FolderStore(folder).write(records + [record("layer", s, k) for k, s in LAYERS.items()])
+    return tmp_path / "sweeps"
+
+
+def reading(sweep):
+    return find_reading(sweep, "ab", "math", "grpo")
+
+
+def suggestion(pick=1, predicted=(0.5, 0.9, 0.4, 0.6), weights="ab"):
+    return Suggestion(
+        pick=pick,
+        basis="a test",
+        measured_by=None,
+        coverage=0.9,
+        layers=tuple(
+            LayerSuggestion(
+                layer=layer,
+                depth=layer / 3,
+                predicted=value,
+                interval=(value - 0.15, value + 0.15),
+                chance_best=0.25,
+                measured=None,
+                features={},
+            )
+            for layer, value in enumerate(predicted)
+        ),
+        model=ModelSummary(
+            id="tiny",
+            revision=None,
+            weights_hash=weights,
+            layers=4,
+            parameters=100,
+            dtype="float32",
+            device="cpu",
+        ),
+        task=TaskSummary(name="math", algorithm="grpo", source="sums", data_hash="cd"),
+        rollouts=RolloutSummary(
+            prompts=2,
+            group_size=2,
+            groups_with_signal=2,
+            mean_reward=0.2,
+            reward_error=0.1,
+            tokens=10,
+            temperature=1.0,
+            max_new_tokens=4,
+            failures=0,
+        ),
+        cost=Cost(
+            seconds=1.0,
+            load_seconds=0.1,
+            sampling_seconds=0.1,
+            sampled_tokens=10,
+            probe_tokens=10,
+            peak_bytes=1,
+            probes=(),
+        ),
+        savings=Savings(
+            trainable_parameters=10,
+            full_parameters=100,
+            training_bytes=120,
+            full_training_bytes=1200,
+        ),
+        seed=0,
+        versions={},
+    )
+
+
+def finished_run(path, layers=(3,), base=BASE, trained=(0.64, 0.66), **others):
+    folder = RunFolder(path)
+    folder.open(
+        RunDescription(
+            settings=SETTINGS.model_copy(update={"engine": "trl", **others}),
+            layers=layers,
+            learning_rate=1e-3,
+            seed=0,
+            micro_batch=None,
+            gradient_checkpointing=False,
+            vllm=None,
+            trl={},
+        )
+    )
+    cost = TrainingCost(
+        steps=2,
+        trainable_parameters=10,
+        optimizer_bytes=80,
+        sampling_seconds=1.0,
+        update_seconds=1.0,
+        tokens=10,
+    )
+    scores = [PolicyScore(mean=float(np.mean(s)), error=0.01, by_prompt=s) for s in (base, trained)]
+    folder.finish(
+        RunResult(
+            cost=cost,
+            base=scores[0],
+            trained=scores[1],
+            full_parameters=100,
+            device="cpu",
+            versions={},
+        )
+    )
+    return folder
+
+
+def error_by_hand(contribution):
+    """All scores have standard error 0.01 and the full gain is 0.5."""
+    return 0.01 / 0.5 * math.sqrt(1 + (contribution - 1) ** 2 + contribution**2)
+
+
+def test_a_suggestion_against_a_sweep(sweep):
+    found = verify_suggestion(suggestion(), reading(sweep))
+    assert {x.layer: x.measured for x in found.layers} == pytest.approx(CONTRIBUTIONS)
+    for layer in found.layers:
+        assert layer.error == pytest.approx(error_by_hand(layer.measured), rel=1e-6)
+    assert found.pick.layer == 1 and found.pick.predicted == 0.9
+    assert (found.rank, found.best) == (2, 3)
+    assert found.regret == pytest.approx(1.1 - 0.8)
+    # Layer 0: 0.5 in 0.35 … 0.65; 1: 0.8 in 0.75 … 1.05; 2: 0.2 not in 0.25 …; 3: 1.1 not.
+    assert found.interval_held is True and found.intervals_held == 0.5
+    # Ranks predicted 2 4 1 3, measured 2 3 1 4: ρ = 1 − 6 · 2 / (4 · 15).
+    assert found.rank_correlation == pytest.approx(0.8)
+    assert found.refusal is None and found.noise_ceiling is None
+    text = " ".join(sentences(found))
+    assert "Rank 2 of 4 measured layers (the best is layer 3); regret 0.30." in text
+    assert "the interval 0.75 … 1.05 held" in text
+
+
+def test_a_run_against_a_sweep(sweep, tmp_path):
+    """The run's own score counts, not the sweep's of that layer."""
+    run = finished_run(tmp_path / "run", steps=7)
+    found = verify_run(run, suggestion(pick=3), reading(sweep))
+    assert found.pick.measured == pytest.approx((0.65 - 0.2) / 0.5)
+    assert found.pick.error == pytest.approx(error_by_hand(0.9), rel=1e-6)
+    assert (found.rank, found.best, found.regret) == (1, 3, 0.0)
+    assert found.interval_held is False  # 0.45 … 0.75
+    assert found.differences == ("steps: 7 here, 2 in the sweep",)
+
+
+def test_a_run_with_only_a_full_score(tmp_path):
+    run = finished_run(tmp_path / "run")
+    found = verify_pair(run, None, Score(0.7, 0.01))
+    assert found.pick.measured == pytest.approx(0.9)
+    assert found.pick.error == pytest.approx(error_by_hand(0.9), rel=1e-6)
+    assert found.rank is None and found.regret is None and found.refusal is None
+    assert verify_pair(run, None, Score(0.7)).pick.error is None
+    alone = verify_pair(run, None, None)
+    assert alone.pick.measured is None and "give --full or --sweep" in alone.refusal
+    nothing = verify_pair(run, None, Score(0.21, 0.01))
+    assert nothing.pick.measured is None and "two standard errors above zero" in nothing.refusal
+
+
+def test_the_picture_and_the_json_are_written(sweep, tmp_path):
+    found = verify_suggestion(suggestion(), reading(sweep))
+    draw_verification(found, tmp_path / "v.png")
+    assert (tmp_path / "v.png").read_bytes().startswith(b"\x89PNG")
+    assert type(found).model_validate_json(found.model_dump_json()) == found
+
+
+def test_what_does_not_belong_together_is_refused(sweep, tmp_path):
+    with pytest.raises(LayerpickError, match="about other weights"):
+        verify_suggestion(suggestion(weights="xy"), reading(sweep))
+    assert find_reading(sweep, "xy", "math", "grpo") is None
+    run = finished_run(tmp_path / "all", layers=None)
+    with pytest.raises(LayerpickError, match="no contribution of its own"):
+        verify_pair(run, None, None)
+    (tmp_path / "all" / "result.json").unlink()
+    with pytest.raises(LayerpickError, match="is not finished"):
+        verify_pair(run, None, None)
+    one = finished_run(tmp_path / "one")
+    with pytest.raises(LayerpickError, match="trained layer 3, not everything"):
+        full_score(str(one.path))
+    with pytest.raises(LayerpickError, match="neither the folder of a run nor a score"):
+        full_score("much")
+    assert full_score("0.7,0.02") == Score(0.7, 0.02)
+
+
+@pytest.fixture
+def layerpick(monkeypatch, capsys):
+    """Run a command as typed; returns its stdout."""
+    app = typer.Typer()
+    for name, command in (
+        ("train", train_command.train),
+        ("apply", train_command.apply),
+        ("verify", verify_command.verify),
+        ("auto", auto_command.auto),
+    ):
+        app.command(name)(command)
+
+    def call(*arguments) -> str:
+        monkeypatch.setattr(sys, "argv", ["layerpick", *map(str, arguments)])
+        app(standalone_mode=False)
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def small(settings: TaskSettings) -> list[str]:
+    """Options of a run that takes a second."""
+    return [
+        *("--dataset", settings.dataset, "--template", settings.template),
+        *("--reward", settings.reward, "--prompts", "4", "--group-size", "4", "--steps", "2"),
+        *("--max-new-tokens", "5", "--heldout-prompts", "6", "--heldout-samples", "2"),
+    ]
+
+
+def test_train_verify_apply(tiny, small, layerpick, tmp_path):
+    model, one, full = tiny("qwen3").folder, tmp_path / "one", tmp_path / "full"
+    out = layerpick("train", model, "--layer", "1", "--out", one, *small)
+    assert "Trained layer 1" in out and "s sampling" in out and "optimizer state" in out
+    layerpick("train", model, "--layer", "all", "--out", full, *small)
+    assert (
+        RunFolder(full).result().cost.trainable_parameters
+        == RunFolder(full).result().full_parameters
+    )
+    assert not list(one.glob("checkpoint-*"))
+    again = json.loads(layerpick("train", model, "--layer", "1", "--out", one, "--json", *small))
+    assert again == json.loads((one / "result.json").read_text())
+    with pytest.raises(LayerpickError, match=r"layers = \[1\], not \[2\]"):
+        layerpick("train", model, "--layer", "2", "--out", one, *small)
+    found = json.loads(layerpick("verify", one, "--full", full, "--json"))
+    assert found["picked"] == "layer 1"
+    assert found["full"]["mean"] == RunFolder(full).result().trained.mean
+    assert {"verification.json", "verification.png"} <= {path.name for path in one.iterdir()}
+    layerpick("apply", one, "--out", tmp_path / "merged")
+    card = (tmp_path / "merged" / "README.md").read_text()
+    assert f"| this model | {RunFolder(one).result().trained.mean:.4f} |" in card
+
+
+def test_auto_goes_all_the_way(tiny, small, layerpick, tmp_path):
+    place = tmp_path / "auto"
+    command = ["auto", tiny("llama").folder, "--with-full", "--out", place, *small]
+    out = layerpick(*command)
+    pick = json.loads((place / "suggestion.json").read_text())["pick"]
+    assert RunFolder(place / "layer").description().layers == (pick,)
+    assert RunFolder(place / "full").description().layers is None
+    last = out.strip().splitlines()[-1]
+    assert last.startswith(f"Training layer {pick} of 3 alone")
+    assert "of the update time and" in last
+    headline = json.loads(layerpick(*command, "--json"))["headline"]  # nothing is run again
+    assert headline == last

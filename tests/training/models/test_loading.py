@@ -1,0 +1,154 @@
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration
+
+from layerpick.training.errors import LayerpickError
+from layerpick.training.models.loading import load_model
+from layerpick.training.pretraining.tokenizer import byte_tokenizer
+
+
+@pytest.fixture
+def folder(tiny, tmp_path):
+    target = tmp_path / "model"
+    shutil.copytree(tiny("qwen3").folder, target)
+    return target
+
+
+def refusal(*args, **kwargs) -> str:
+    with pytest.raises(LayerpickError) as error:
+        load_model(*map(str, args), **kwargs)
+    message = str(error.value)
+    assert error.value.exit_code == 2
+    assert "\n" not in message and message.endswith(".")
+    return message
+
+
+def test_local_folder_loads_frozen_in_float32_on_the_cpu(folder):
+    model = load_model(str(folder), device="cpu")
+    assert model.dtype == torch.float32 and not model.model.training
+    assert not any(p.requires_grad for p in model.model.parameters())
+    assert load_model(str(folder), device="cpu", dtype="bfloat16").dtype == torch.bfloat16
+
+
+def test_weights_hash_follows_the_weights(folder):
+    before = load_model(str(folder)).identity.weights_hash
+    assert load_model(str(folder)).identity.weights_hash == before
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert load_model(str(folder)).identity.weights_hash != before
+
+
+def test_missing_folder(tmp_path):
+    assert "does not exist" in refusal(tmp_path / "nothing")
+    assert "does not exist" in refusal(tmp_path / "nothing.gguf")
+
+
+def test_hub_without_network(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    message = refusal("nobody/no-such-model", revision="abc")
+    assert "nobody/no-such-model" in message and "abc" in message and "network" in message
+    assert "valid Hub id" in refusal("not a valid name")
+
+
+def test_not_a_model(tmp_path):
+    assert "config.json" in refusal(tmp_path)
+
+
+def test_truncated_weights(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert "truncated or damaged" in refusal(folder)
+
+
+def test_missing_shard(folder):
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    index = {
+        "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002.safetensors"}
+    }
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "lacks 1 of its 2 weight files" in refusal(folder)
+
+
+def test_weights_without_a_layer(folder, tiny):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in tensors.items() if ".layers.1." not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "lack" in refusal(folder)
+
+
+def test_pickled_weights_need_permission(folder, tiny):
+    (folder / "model.safetensors").unlink()
+    torch.save(tiny("qwen3").model.state_dict(), folder / "pytorch_model.bin")
+    assert "--allow-pickle" in refusal(folder)
+    assert load_model(str(folder), allow_pickle=True).layers
+
+
+def test_remote_code_needs_permission(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "my_own", "auto_map": {"AutoConfig": "code.Config"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text("raise SystemExit('remote code ran')")
+    assert "--trust-remote-code" in refusal(folder)
+
+
+def test_encoder_decoder_and_encoder_only(tmp_path):
+    sizes = {
+        "vocab_size": 258,
+        "num_layers": 2,
+        "d_model": 16,
+        "d_ff": 16,
+        "num_heads": 2,
+        "d_kv": 8,
+    }
+    T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained(tmp_path / "t5")
+    byte_tokenizer(64).save_pretrained(tmp_path / "t5")
+    assert "not a causal language model" in refusal(tmp_path / "t5")
+    config = BertConfig(
+        vocab_size=258,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    torch.manual_seed(0)
+    bert = BertLMHeadModel(config)
+    with torch.no_grad():
+        for parameter in bert.parameters():
+            parameter.mul_(20)
+    bert.save_pretrained(tmp_path / "bert")
+    byte_tokenizer(64).save_pretrained(tmp_path / "bert")
+    assert "encoder" in refusal(tmp_path / "bert")
+
+
+def test_no_tokenizer(folder):
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    assert "tokenizer" in refusal(folder)
+
+
+def test_pad_token_can_be_named(folder):
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    del config["pad_token"]
+    path.write_text(json.dumps(config))
+    assert "--pad-token '<|endoftext|>'" in refusal(folder)
+    model = load_model(str(folder), pad_token="<|endoftext|>")
+    assert model.tokenizer.pad_token_id == model.tokenizer.eos_token_id
+    assert "no token 'nonsense'" in refusal(folder, pad_token="nonsense")
+
+
+def test_unknown_device_and_dtype(folder):
+    assert "float32" in refusal(folder, dtype="int3")
+    assert "--device cpu" in refusal(folder, device="cuda:77")
+
+
+def test_damaged_gguf(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF but not really")
+    assert "could not be read" in refusal(tmp_path / "model.gguf")

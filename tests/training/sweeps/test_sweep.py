@@ -1,0 +1,264 @@
+"""Sweeps: which runs there are, what survives a kill, what a pass measures."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layerpick.calibration.sweeps.store import FolderStore, read_folder
+from layerpick.selector.progress import Silent
+from layerpick.training.algorithms.table import make_algorithm
+from layerpick.training.episodes.play import SamplingSettings
+from layerpick.training.episodes.scoring import held_out
+from layerpick.training.errors import LayerpickError
+from layerpick.training.sweeps.multiplexed import Bench, SweepSettings, run_pass
+from layerpick.training.sweeps.one_by_one import run_trl_pass
+from layerpick.training.sweeps.records import RunKey
+from layerpick.training.sweeps.sweep import SweepPlan, choose_layers, choose_rate, run_sweep
+from layerpick.training.tasks.base import TaskSettings
+from layerpick.training.tasks.table import make_task
+
+SUMS = "reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1"
+TIMES = ("seconds", "versions", "device")
+
+
+@pytest.fixture
+def bench(tiny, tmp_path):
+    """A tiny model whose reward is easily raised: it should write early letters."""
+    reward = tmp_path / "reward.py"
+    reward.write_text(
+        "def early(completions, **columns):\n"
+        "    return [sum(ord(c) < 100 for c in text) / (len(text) + 1) for text in completions]\n"
+    )
+    settings = TaskSettings(dataset=SUMS, template="{expression} =", reward=f"{reward}:early")
+    task = make_task("math", settings)
+    return Bench(
+        model=tiny("qwen3"),
+        task=task,
+        algorithm=make_algorithm("grpo"),
+        sampling=SamplingSettings(4, rows=1000),
+        settings=SweepSettings(steps=4, prompts=4, group_size=4),
+        heldout=held_out(task, 16, 2),
+        learning_rates=(1e-4, 3e-3),
+    )
+
+
+def timeless(records):
+    """Records without what may differ between equal runs."""
+    return {r.run.name: r.model_dump(exclude={*TIMES, "policies_in_pass"}) for r in records}
+
+
+def test_a_sweep_measures_every_run_once(bench, tmp_path):
+    measured = []
+
+    def counting(bench, keys, on_step):
+        measured.extend(keys)
+        return run_pass(bench, keys, on_step)
+
+    plan, store = SweepPlan((0, 1, 2), seeds=2), FolderStore(tmp_path / "sweep")
+    records = run_sweep(bench, plan, store, counting, Silent())
+    # Two bases, two rates on the first seed, the full run of the second, three layers twice.
+    assert len(measured) == len({key.name for key in measured}) == 2 + 2 + 1 + 6
+    assert timeless(read_folder(store.folder)) == timeless(records)
+    assert all(record.status == "done" and len(record.prompt_scores) == 16 for record in records)
+    chosen = {r.run.learning_rate for r in records if r.run.kind == "layer"}
+    assert chosen == {choose_rate([r for r in records if r.run.kind == "full" and not r.run.seed])}
+    before = len(measured)
+    again = run_sweep(bench, plan, FolderStore(tmp_path / "sweep"), counting, Silent())
+    assert len(measured) == before and again == records
+    other = run_sweep(bench, SweepPlan((0, 1, 2)), FolderStore(tmp_path / "b"), counting, Silent())
+    assert timeless(other).items() <= timeless(records).items()
+
+
+def test_a_policys_run_does_not_depend_on_its_pass(bench):
+    keys = [
+        RunKey(kind="layer", seed=3, learning_rate=rate, layer=layer)
+        for layer, rate in ((0, 3e-3), (1, 1e-3), (1, 3e-3), (2, 1e-3))
+    ]
+    together = run_pass(bench, keys[::-1])
+    assert [record.run for record in together] == keys
+    alone = [record for key in keys for record in run_pass(bench, [key])]
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours.curve == pytest.approx(theirs.curve) and ours.tokens == theirs.tokens
+        assert ours.prompt_scores == pytest.approx(theirs.prompt_scores)
+    assert len({record.curve for record in together}) == len(keys)
+
+
+def test_the_trl_engine_measures_the_same_runs(bench):
+    before = [parameter.clone() for parameter in bench.model.model.parameters()]
+    keys = [RunKey(kind="layer", seed=3, learning_rate=1e-4, layer=layer) for layer in (0, 2)]
+    keys += [RunKey(kind="full", seed=3, learning_rate=1e-4)]
+    theirs = run_trl_pass(bench, [*keys, RunKey(kind="base", seed=3)])
+    ours = [*run_pass(bench, keys[:2]), *run_pass(bench, keys[2:])]
+    ours += run_pass(bench, [RunKey(kind="base", seed=3)])
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.curve == pytest.approx(other.curve, abs=1e-5)
+        assert mine.score == pytest.approx(other.score) and mine.tokens == other.tokens
+        assert other.settings.engine == "trl"
+    unchanged = zip(before, bench.model.model.parameters(), strict=True)
+    assert all(torch.equal(old, new) for old, new in unchanged)
+
+
+def test_training_raises_the_reward(bench):
+    bench = replace(bench, settings=SweepSettings(steps=30, prompts=4, group_size=8))
+    (full,) = run_pass(bench, [RunKey(kind="full", seed=0, learning_rate=3e-3)])
+    (base,) = run_pass(bench, [RunKey(kind="base", seed=0)])
+    assert full.score > base.score + 3 * base.error
+
+
+def test_too_large_a_pass_is_halved(bench, tmp_path):
+    sizes = []
+
+    def tight(bench, keys, on_step):
+        sizes.append(len(keys))
+        if len(keys) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run_pass(bench, keys, on_step)
+
+    plan = SweepPlan((0, 1, 2), policies_per_pass=3)
+    records = run_sweep(bench, plan, FolderStore(tmp_path / "sweep"), tight, Silent())
+    assert sizes[-4:] == [3, 1, 1, 1] and len(records) == 1 + 2 + 3
+
+    def never(bench, keys, on_step):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(LayerpickError, match="single run does not fit"):
+        run_sweep(bench, plan, FolderStore(tmp_path / "other"), never, Silent())
+
+
+def test_a_policy_that_breaks_is_recorded_as_failed(bench, tmp_path, monkeypatch):
+    from layerpick.training.engine.stacked import SingleLayerPolicies
+
+    made = SingleLayerPolicies.__init__
+
+    def broken(self, model, layers):
+        made(self, model, layers)
+        for policy, layer in enumerate(self.layers):
+            if layer == 1:
+                weight = self.parameters(policy)[0]
+                weight.register_hook(lambda gradient: gradient * float("nan"))
+
+    monkeypatch.setattr(SingleLayerPolicies, "__init__", broken)
+    keys = [RunKey(kind="layer", seed=0, learning_rate=1e-3, layer=layer) for layer in range(3)]
+    records = run_pass(bench, keys)
+    monkeypatch.undo()
+    assert [record.status for record in records] == ["done", "failed", "done"]
+    assert records[1].score is None and "not finite" in records[1].reason
+    unharmed = run_pass(bench, [keys[0], keys[2]])
+    assert [r.curve for r in (records[0], records[2])] == [r.curve for r in unharmed]
+
+
+def test_the_learning_rate_is_chosen_by_the_last_quarter(bench):
+    (trial,) = run_pass(bench, [RunKey(kind="full", seed=0, learning_rate=1e-4)])
+
+    def with_curve(rate, curve, status="done"):
+        key = RunKey(kind="full", seed=0, learning_rate=rate)
+        return trial.model_copy(update={"run": key, "curve": curve, "status": status})
+
+    early = with_curve(1.0, (0.9, 0.9, 0.9, 0.2))
+    late = with_curve(2.0, (0.0, 0.0, 0.0, 0.3))
+    failed = with_curve(3.0, (1.0,) * 4, "failed")
+    assert choose_rate([early, late, failed]) == 2.0
+    with pytest.raises(LayerpickError, match="failed at every learning rate"):
+        choose_rate([failed])
+
+
+@given(st.integers(1, 40), st.integers(0, 50), st.integers(1, 10))
+def test_layers_are_chosen_by_specification(count, wanted, step):
+    assert choose_layers("all", count) == tuple(range(count))
+    assert choose_layers(f"every:{step}", count) == tuple(range(0, count, step))
+    middle = choose_layers(f"middle:{wanted}", count)
+    assert len(middle) == min(wanted, count)
+    if middle:
+        assert abs((middle[0] + middle[-1]) / 2 - (count - 1) / 2) <= 0.5
+    assert choose_layers(f"0,{count - 1},0", count) == tuple(sorted({0, count - 1}))
+    with pytest.raises(LayerpickError, match=f"layers are 0 to {count - 1}"):
+        choose_layers(str(count), count)
+
+
+@pytest.mark.parametrize("spec", ["", "first", "middle", "every:0", "1,,2", "-1", "1-3"])
+def test_other_specifications_are_refused(spec):
+    with pytest.raises(LayerpickError, match="--layers"):
+        choose_layers(spec, 8)
+
+
+SCRIPT = f"""
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from layerpick.selector.prepare import ModelChoice, RolloutChoice
+from layerpick.selector.progress import Silent
+from layerpick.selector.sweep.run import SweepChoice, measure_sweep
+from layerpick.training.tasks.base import TaskSettings
+model, root = sys.argv[1:]
+print("ready", flush=True)
+print(measure_sweep(
+    ModelChoice(model, device="cpu"), "math",
+    TaskSettings(dataset={SUMS!r}, template="{{expression}} ="), None,
+    RolloutChoice(prompts=4, group_size=4, max_new_tokens=4, rows=1000),
+    SweepChoice(seeds=2, steps=3, learning_rates=(1e-4, 1e-3), heldout_prompts=8),
+    Path(root), Silent()))
+"""
+
+
+def start(model, root):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(model), str(root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return Path(out.split()[-1])
+
+
+@pytest.mark.slow
+def test_two_sweeps_side_by_side_fill_one_folder(tiny, tmp_path):
+    model = tiny("gpt2").folder
+    both = [start(model, tmp_path / "shared") for _ in range(2)]
+    assert len({finish(process) for process in both}) == 1
+    (folder,) = (tmp_path / "shared").glob("*/*")
+    records = read_folder(folder)
+    assert len(records) == 2 + 2 + 1 + 6
+    alone = tmp_path / "alone"
+    exec(SCRIPT.replace("sys.argv[1:]", repr((str(model), str(alone)))), {})
+    assert timeless(records) == timeless(
+        read_folder(alone / folder.relative_to(tmp_path / "shared"))
+    )
+
+
+@pytest.mark.slow
+def test_twenty_kills_and_a_completion_give_the_records_of_an_uninterrupted_sweep(tiny, tmp_path):
+    model = tiny("gpt2").folder
+    process = start(model, tmp_path / "whole")
+    process.stdout.readline()
+    begun = time.perf_counter()
+    undisturbed = read_folder(finish(process))
+    length = time.perf_counter() - begun
+    chance = random.Random(0)
+    for _ in range(20):
+        process = start(model, tmp_path / "killed")
+        process.stdout.readline()
+        time.sleep(chance.uniform(0.05, 0.4) * length)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    records = read_folder(finish(start(model, tmp_path / "killed")))
+    assert timeless(records) == timeless(undisturbed)
+    assert {r.policies_in_pass for r in records} == {r.policies_in_pass for r in undisturbed}

@@ -1,0 +1,68 @@
+"""Whole runs: a real model in little memory, and what one layer gains on the built-in models."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from layerpick.selector.prepare import ModelChoice, RolloutChoice, prepare
+from layerpick.selector.progress import Silent
+from layerpick.selector.training_run.options import TrainingChoice
+from layerpick.selector.training_run.report import gain_error
+from layerpick.selector.training_run.run import make_bench, run_training
+from layerpick.training.runs.folder import RunFolder
+from layerpick.training.tasks.base import TaskSettings
+
+REAL_RUN = """
+import resource, sys
+from layerpick.selector.prepare import ModelChoice, RolloutChoice, prepare
+from layerpick.selector.progress import Silent
+from layerpick.selector.training_run.options import TrainingChoice
+from layerpick.selector.training_run.run import make_bench, run_training
+from layerpick.training.tasks.base import TaskSettings
+from pathlib import Path
+
+model, rows, reward, out = sys.argv[1:]
+settings = TaskSettings(dataset=rows, reward=reward)
+rollouts = RolloutChoice(prompts=2, group_size=2, max_new_tokens=12)
+prepared = prepare(ModelChoice(model, device="cpu"), "math", settings, rollouts)
+choice = TrainingChoice(steps=3, heldout_prompts=2, heldout_samples=1)
+run_training(make_bench(prepared, choice, rollouts), (15,), choice, Path(out), Silent())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.real
+def test_smollm2_trains_one_layer_in_four_gigabytes(smollm2, tmp_path):
+    reward = tmp_path / "digits.py"
+    reward.write_text(
+        "def share(completions, **_):\n"
+        "    return [sum(c.isdigit() for c in t) / (len(t) + 1) for t in completions]\n"
+    )
+    rows = Path(__file__).parents[2] / "data" / "gsm8k.jsonl"
+    command = [sys.executable, "-c", REAL_RUN, smollm2, str(rows), f"{reward}:share", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.splitlines()[-1]) < 4e9
+    folder = RunFolder(tmp_path / "run")
+    assert [step.step for step in folder.metrics()] == [1, 2, 3]
+    assert folder.result().cost.trainable_parameters == 3_540_096
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "algorithm", "layer"),
+    [("math", "grpo", 4), ("math", "dr_grpo", 4), ("code", "grpo", 4), ("agentic", "gigpo", 4)],
+)
+def test_one_layer_lifts_the_score_of_the_built_in_model(task, algorithm, layer, tmp_path):
+    rollouts = RolloutChoice(prompts=16, group_size=8, rows=2048)
+    prepared = prepare(ModelChoice(device="cpu"), task, TaskSettings(), rollouts)
+    choice = TrainingChoice(algorithm=algorithm, heldout_prompts=128)
+    bench = make_bench(prepared, choice, rollouts)
+    result = run_training(bench, (layer,), choice, tmp_path / "run", Silent()).result
+    gain = result.trained.mean - result.base.mean
+    assert gain >= 0.1
+    assert gain > 3 * gain_error(result.base, result.trained)

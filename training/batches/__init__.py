@@ -1,0 +1,1 @@
+"""Trajectories as tensors: padded, or packed so that a prompt is read once."""

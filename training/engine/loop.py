@@ -1,0 +1,133 @@
+"""Reinforcement learning of many policies in lock-step: sample, score, update, again.
+
+In every step all policies answer the same prompts, each with its own sampling noise, so a
+policy's run does not depend on which others it shares the pass with (but for rounding).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from layerpick.training.algorithms.base import Algorithm
+from layerpick.training.engine.learner import Learner, LearningSettings, Lesson, lessons_of
+from layerpick.training.engine.policies import Policies
+from layerpick.training.episodes.play import SamplingSettings, play
+from layerpick.training.episodes.trajectory import Trajectory
+from layerpick.training.models.loading import LoadedModel
+from layerpick.training.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and on how much a policy is trained."""
+
+    learning: LearningSettings
+    steps: int = 60
+    prompts: int = 16
+    """Prompts of one step."""
+    group_size: int = 8
+    """Episodes for each prompt."""
+
+
+@dataclass
+class PolicyRun:
+    """What happened to one policy."""
+
+    rewards: list[float] = field(default_factory=list)
+    """Mean training reward of each step."""
+    losses: list[float] = field(default_factory=list)
+    tokens: int = 0
+    """Tokens written in training."""
+    failure: str | None = None
+    """Why the policy was given up, if it was."""
+
+
+@dataclass
+class Spent:
+    """Seconds of a pass by what they went to; sampling includes the rewards."""
+
+    sampling: float = 0.0
+    update: float = 0.0
+
+
+def train(
+    policies: Policies,
+    base: LoadedModel,
+    task: Task,
+    algorithm: Algorithm,
+    sampling: SamplingSettings,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    chunk_tokens: int = 8192,
+    on_step: Callable[[int], None] = lambda _: None,
+    spent: Spent | None = None,
+) -> list[PolicyRun]:
+    """Train all policies; returns one run for each, in order.
+
+    A policy whose gradient is not finite is given up and leaves the batch; the others go on.
+    """
+    runs = [PolicyRun() for _ in range(len(policies))]
+    learner = Learner(policies, settings.learning, sampling.temperature, base, chunk_tokens)
+    longest = sampling.max_new_tokens * task.max_turns
+    spent = spent or Spent()
+    for step in range(settings.steps):
+        alive = [policy for policy, run in enumerate(runs) if run.failure is None]
+        if not alive:
+            break
+        start = time.perf_counter()
+        groups = _sample(policies, alive, task, sampling, settings, step_seed(seed, step))
+        sampled = time.perf_counter()
+        lessons: list[Lesson] = []
+        for policy in alive:
+            lessons += lessons_of(policy, groups[policy], algorithm, longest)
+        losses, broken = learner.update(lessons)
+        for policy in alive:
+            episodes = [episode for group in groups[policy] for episode in group]
+            runs[policy].rewards.append(float(np.mean([episode.reward for episode in episodes])))
+            runs[policy].losses.append(float(losses[policy]))
+            runs[policy].tokens += sum(episode.generated for episode in episodes)
+        for policy in broken:
+            runs[policy].failure = f"the gradient of step {step} is not finite"
+        spent.sampling += sampled - start
+        spent.update += time.perf_counter() - sampled
+        on_step(1)
+    for policy, run in enumerate(runs):
+        if run.failure is None and not policies.finite(policy):
+            run.failure = "its weights are not finite"
+    return runs
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of one step's prompts and noise."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+
+
+def _sample(
+    policies: Policies,
+    alive: list[int],
+    task: Task,
+    sampling: SamplingSettings,
+    settings: TrainingSettings,
+    seed: int,
+) -> dict[int, list[list[Trajectory]]]:
+    """Each living policy's episodes, in groups of one prompt."""
+    prompts = task.prompts("train", settings.prompts, seed)
+    size = settings.group_size
+    episodes = play(
+        policies.model,
+        task,
+        prompts,
+        size,
+        sampling,
+        seed=seed,
+        streams=[policies.streams[policy] for policy in alive],
+        make_decoder=lambda owners: policies.decoder([alive[owner] for owner in owners]),
+    )
+    groups = [episodes[start : start + size] for start in range(0, len(episodes), size)]
+    share = settings.prompts
+    return {policy: groups[i * share : (i + 1) * share] for i, policy in enumerate(alive)}

@@ -1,0 +1,105 @@
+"""Scores: mean verifiable reward on held-out prompts, with its standard error over prompts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from layerpick.training.algorithms.base import group_rewards
+from layerpick.training.engine.policies import BASE_STREAM, Policies
+from layerpick.training.episodes.play import SamplingSettings, play
+from layerpick.training.episodes.trajectory import Trajectory, hash_text
+from layerpick.training.models.loading import LoadedModel
+from layerpick.training.tasks.base import Prompt, Task
+
+PROMPTS_SEED = 0
+"""All runs of all seeds are scored on the same held-out prompts."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What policies are scored on."""
+
+    prompts: tuple[Prompt, ...]
+    samples: int
+    """Episodes for each prompt."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the prompts, in order."""
+        contents = [prompt.content for prompt in self.prompts]
+        return hash_text(json.dumps(contents, default=dict, sort_keys=True))
+
+
+@dataclass(frozen=True)
+class HeldOutScore:
+    """How one policy did."""
+
+    by_prompt: tuple[float, ...]
+    """Mean reward of each prompt's episodes."""
+    tokens: int
+    """Tokens written."""
+
+    @property
+    def mean(self) -> float:
+        """The score."""
+        return float(np.mean(self.by_prompt))
+
+    @property
+    def error(self) -> float:
+        """Its standard error over prompts; 0 with a single one."""
+        count = len(self.by_prompt)
+        return float(np.std(self.by_prompt, ddof=1) / count**0.5) if count > 1 else 0.0
+
+
+def held_out(task: Task, prompts: int, samples: int) -> HeldOut:
+    """The first prompts of the held-out split. Raises LayerpickError when there are too few."""
+    return HeldOut(task.prompts("heldout", prompts, PROMPTS_SEED), samples)
+
+
+def score_model(
+    model: LoadedModel,
+    task: Task,
+    sampling: SamplingSettings,
+    on: HeldOut,
+    seed: int,
+    stream: int = BASE_STREAM,
+) -> HeldOutScore:
+    """Score a model as it is; `stream` is that of its sampling noise."""
+    episodes = play(model, task, on.prompts, on.samples, sampling, seed=seed, streams=(stream,))
+    return score_of(episodes, on)
+
+
+def score_policies(
+    policies: Policies, task: Task, sampling: SamplingSettings, on: HeldOut, seed: int
+) -> list[HeldOutScore]:
+    """Score every policy, in order."""
+    return [score_of(own, on) for own in play_policies(policies, task, sampling, on, seed)]
+
+
+def play_policies(
+    policies: Policies, task: Task, sampling: SamplingSettings, on: HeldOut, seed: int
+) -> list[list[Trajectory]]:
+    """Every policy's episodes on these prompts, in order."""
+    episodes = play(
+        policies.model,
+        task,
+        on.prompts,
+        on.samples,
+        sampling,
+        seed=seed,
+        streams=policies.streams,
+        make_decoder=policies.decoder,
+    )
+    share = len(episodes) // len(policies)
+    return [episodes[start : start + share] for start in range(0, len(episodes), share)]
+
+
+def score_of(episodes: Sequence[Trajectory], on: HeldOut) -> HeldOutScore:
+    """The score that one policy's episodes make."""
+    rewards = group_rewards(episodes).reshape(len(on.prompts), on.samples)
+    means = tuple(float(value) for value in rewards.mean(axis=1))
+    return HeldOutScore(means, sum(episode.generated for episode in episodes))

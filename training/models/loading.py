@@ -1,0 +1,206 @@
+"""Load a causal language model with its tokenizer and decoder layers, safely.
+
+Remote code is off unless asked for by name. Every way in which a model can be unfit is one
+sentence (LayerpickError).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from layerpick.training.errors import LayerpickError
+from layerpick.training.models.layers import DecoderLayers, find_decoder_layers
+from layerpick.training.models.sources import ModelFolder, locate
+
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "spiece*")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which weights a result belongs to."""
+
+    name: str
+    revision: str | None
+    weights_hash: str
+    """SHA-256 over the weight files (64 hex digits)."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model in evaluation mode, its tokenizer and its decoder layers."""
+
+    model: Any
+    tokenizer: Any
+    layers: DecoderLayers
+    identity: ModelIdentity
+    folder: Path
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the model's weights."""
+        return self.model.get_input_embeddings().weight.dtype
+
+
+def load_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    pad_token: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Load a model by Hub id, local folder or .gguf file.
+
+    dtype `auto` is bfloat16 on CUDA and float32 elsewhere; device `auto` is CUDA where there is
+    one, else the CPU. Raises LayerpickError for everything that makes the model unfit: missing,
+    damaged, not causal, no tokenizer, no pad token, no decoder layers.
+    """
+    target = _device(device)
+    folder = locate(name, revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    config = _config(folder, trust_remote_code)
+    tokenizer = _tokenizer(folder, pad_token, trust_remote_code)
+    model = _weights(folder, config, _dtype(dtype, target), trust_remote_code)
+    layers = find_decoder_layers(model)
+    model.to(target).eval().requires_grad_(False)
+    _refuse_if_not_causal(name, model)
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        raise LayerpickError(
+            f"The tokenizer of {name} has {len(tokenizer)} tokens and its embedding only "
+            f"{model.get_input_embeddings().weight.shape[0]}: they do not belong together."
+        )
+    identity = ModelIdentity(name, folder.revision, folder.weights_hash())
+    return LoadedModel(model, tokenizer, layers, identity, folder.path)
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+        torch.empty(0, device=target)
+    except (RuntimeError, AssertionError) as error:
+        raise LayerpickError(
+            f"The device '{device}' is not available here: use --device cpu."
+        ) from error
+    return target
+
+
+def _dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype not in DTYPES:
+        raise LayerpickError(f"The dtype '{dtype}' is unknown: use auto, {', '.join(DTYPES)}.")
+    return DTYPES[dtype]
+
+
+def _config(folder: ModelFolder, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    try:
+        config = AutoConfig.from_pretrained(folder.path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise LayerpickError(
+                f"{folder.name} needs code from its own repository, which would run on your "
+                f"machine: read it, then use --trust-remote-code."
+            ) from error
+        raise LayerpickError(
+            f"The config.json of {folder.name} cannot be read: {_first_line(error)}."
+        ) from error
+    known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    if config.is_encoder_decoder or not (known or hasattr(config, "auto_map")):
+        raise LayerpickError(
+            f"{folder.name} is a '{config.model_type}' model, not a causal language model: it "
+            f"cannot write text left to right."
+        )
+    return config
+
+
+def _tokenizer(folder: ModelFolder, pad_token: str | None, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    # Without any file, some classes make up an empty tokenizer and say nothing.
+    if not any(file for kind in _TOKENIZER_FILES for file in folder.path.glob(kind)):
+        raise LayerpickError(
+            f"{folder.name} has no tokenizer: add its tokenizer files to {folder.path}."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder.path, trust_remote_code=trust_remote_code, padding_side="left"
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LayerpickError(
+            f"The tokenizer of {folder.name} in {folder.path} cannot be read: {_first_line(error)}."
+        ) from error
+    if pad_token is not None:
+        if tokenizer.convert_tokens_to_ids(pad_token) in (None, tokenizer.unk_token_id):
+            raise LayerpickError(f"The tokenizer of {folder.name} has no token '{pad_token}'.")
+        tokenizer.pad_token = pad_token
+    if tokenizer.pad_token_id is None:
+        example = tokenizer.eos_token or "<|endoftext|>"
+        raise LayerpickError(
+            f"The tokenizer of {folder.name} has no pad token: name one with "
+            f"--pad-token '{example}'."
+        )
+    return tokenizer
+
+
+def _weights(folder: ModelFolder, config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder.path,
+            config=config,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+        raise LayerpickError(
+            f"The weights of {folder.name} in {folder.path} cannot be read "
+            f"({_first_line(error)}): the files are truncated or damaged, fetch them again."
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise LayerpickError(
+            f"The weights of {folder.name} lack {len(missing)} tensors that {type(model).__name__} "
+            f"needs, first {missing[0]}: the model is not a causal language model, or its files "
+            f"are incomplete."
+        )
+    return model
+
+
+@torch.no_grad()
+def _refuse_if_not_causal(name: str, model: Any) -> None:
+    """An encoder lets its first token see the second: change that one and compare."""
+    device = model.get_input_embeddings().weight.device
+    pair = torch.tensor([[0, 1], [0, 2]], device=device)
+    first, second = model(input_ids=pair).logits[:, 0].float()
+    if not torch.allclose(first, second, rtol=1e-2, atol=1e-2 * float(first.abs().max())):
+        raise LayerpickError(
+            f"{name} is an encoder ({type(model).__name__}): a token's prediction depends on later "
+            f"tokens, so it cannot write text left to right."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

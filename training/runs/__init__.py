@@ -1,0 +1,1 @@
+"""The folder that a training run leaves, and the layer's weights in it."""

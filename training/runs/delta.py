@@ -1,0 +1,194 @@
+"""The trained layer by itself: `layer_delta.safetensors`.
+
+It holds the new weights, not differences, so that putting them into the base model is exact; its
+header says which weights they belong to, and they go into no others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from layerpick.training.errors import LayerpickError
+from layerpick.training.files import replacing
+from layerpick.training.models.defaults import DEFAULTS_FILE
+from layerpick.training.models.loading import DTYPES, LoadedModel, load_model
+from layerpick.training.runs.folder import DELTA_FILE, RunFolder
+
+FORMAT = "layerpick-delta-1"
+PACKAGES = ("layerpick", "torch", "transformers", "trl", "safetensors")
+
+
+class DeltaOrigin(BaseModel):
+    """What trained weights belong to and come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_model: str = Field(description="Hub id or folder, as it was given")
+    revision: str | None
+    weights_hash: str = Field(description="SHA-256 over the base model's weight files")
+    dtype: str = Field(description="number format of the frozen weights in training")
+    layers: tuple[int, ...] | None = Field(description="decoder layers; null: everything")
+    algorithm: str
+    task: str
+    source: str = Field(description="data set, generator or world")
+    steps: int
+    learning_rate: float
+    seed: int
+    versions: dict[str, str] = Field(
+        default_factory=lambda: {package: version(package) for package in PACKAGES}
+    )
+
+    @property
+    def trained(self) -> str:
+        """What was trained, in words."""
+        if self.layers is None:
+            return "all parameters"
+        listed = ", ".join(str(layer) for layer in self.layers)
+        return f"decoder layer{'s' if len(self.layers) > 1 else ''} {listed} alone"
+
+
+def save_delta(path: Path, trained: Mapping[str, Tensor], origin: DeltaOrigin) -> None:
+    """Write trained weights, whole or not at all."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {"format": FORMAT, "origin": origin.model_dump_json()})
+
+
+def read_delta(path: Path) -> tuple[dict[str, Tensor], DeltaOrigin]:
+    """Trained weights and their origin, from a run's folder or a delta file.
+
+    Raises LayerpickError for anything else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file_path = path / DELTA_FILE if path.is_dir() else path
+    if not file_path.is_file():
+        raise LayerpickError(f"{path} holds no {DELTA_FILE}: `layerpick train` writes one.")
+    try:
+        with safe_open(file_path, framework="pt") as file:
+            header: dict[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if header.get("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
+        return tensors, DeltaOrigin.model_validate_json(header["origin"])
+    except (SafetensorError, ValidationError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise LayerpickError(f"{file_path} cannot be read as a trained layer: {reason}.") from error
+
+
+def load_with_delta(
+    path: Path | str, base: str | None = None, *, dtype: str | None = None, **loading: Any
+) -> LoadedModel:
+    """The base model with a run's trained layer in it, ready to write text.
+
+    `base` is where the base model is now, if it has moved; `dtype` is that of training unless
+    given; `loading` are further options of `load_model`. Raises LayerpickError when the base
+    model's weights are not those that the layer was trained in.
+    """
+    tensors, origin = read_delta(Path(path))
+    if base is None and origin.revision is not None:
+        loading.setdefault("revision", origin.revision)
+    model = load_model(base or origin.base_model, dtype=dtype or origin.dtype, **loading)
+    if model.identity.weights_hash != origin.weights_hash:
+        raise LayerpickError(
+            f"{path} was trained in other weights than those of {model.identity.name} "
+            f"({origin.weights_hash[:12]}…, not {model.identity.weights_hash[:12]}…): give the "
+            f"base model it belongs to, {origin.base_model}, with --base."
+        )
+    put_in(model, tensors)
+    return model
+
+
+@torch.no_grad()
+def put_in(model: LoadedModel, tensors: Mapping[str, Tensor]) -> None:
+    """Copy trained weights over the model's own. Raises LayerpickError where they do not fit."""
+    parameters = dict(model.model.named_parameters())
+    for name, tensor in tensors.items():
+        if name not in parameters or parameters[name].shape != tensor.shape:
+            raise LayerpickError(
+                f"{model.identity.name} has no parameter {name} of shape {tuple(tensor.shape)}: "
+                f"this version of transformers builds it differently."
+            )
+        parameters[name].copy_(tensor)
+
+
+def apply_delta(
+    path: Path, out: Path, base: str | None = None, *, dtype: str | None = None, **loading: Any
+) -> DeltaOrigin:
+    """Write the base model with the trained layer merged in as an ordinary Hugging Face folder.
+
+    Raises LayerpickError as `load_with_delta` does, and when `out` is something else's folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise LayerpickError(f"{out} exists already: give another --out.")
+    if dtype is not None and dtype not in DTYPES:
+        raise LayerpickError(f"The dtype '{dtype}' is unknown: use {', '.join(DTYPES)}.")
+    _, origin = read_delta(path)
+    model = load_with_delta(path, base, dtype=dtype, **loading)
+    with replacing(out) as folder:
+        model.model.save_pretrained(folder)
+        model.tokenizer.save_pretrained(folder)
+        _keep_defaults(model.folder, folder)
+        (folder / "README.md").write_text(_card(origin, path), "utf-8")
+    return origin
+
+
+def _keep_defaults(base: Path, merged: Path) -> None:
+    """How the base model wants to be asked holds for the merged one as well."""
+    source = base / DEFAULTS_FILE
+    if not source.is_file():
+        return
+    (merged / DEFAULTS_FILE).write_bytes(source.read_bytes())
+    dataset = json.loads(source.read_text("utf-8")).get("dataset")
+    if dataset and (base / dataset).is_file():
+        (merged / dataset).write_bytes((base / dataset).read_bytes())
+
+
+def _card(origin: DeltaOrigin, path: Path) -> str:
+    """A model card with Hugging Face's front matter."""
+    hub = not Path(origin.base_model).exists()
+    front = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    front += [f"base_model: {origin.base_model}"] if hub else []
+    front += ["tags:", "- layerpick", "- reinforcement-learning", f"- {origin.algorithm}", "---"]
+    name = origin.base_model if hub else Path(origin.base_model).name
+    revision = f" (revision {origin.revision})" if origin.revision else ""
+    versions = ", ".join(f"{package} {number}" for package, number in origin.versions.items())
+    lines = [
+        *front,
+        "",
+        f"# {name}, {origin.trained} trained with RL",
+        "",
+        f"{name}{revision} after {origin.steps} steps of {origin.algorithm} on the task "
+        f"`{origin.task}` ({Path(origin.source).name}), with {origin.trained} trained and all else "
+        f"frozen. Learning rate {origin.learning_rate:g}, seed {origin.seed}.",
+        "",
+        f"- Base weights (SHA-256 of the files): `{origin.weights_hash}`",
+        f"- Made with {versions}",
+        "",
+        "The base model's licence and limits hold for this model too.",
+        *_scores(path),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _scores(path: Path) -> list[str]:
+    result = RunFolder(path).result() if path.is_dir() else None
+    if result is None:
+        return []
+    return [
+        "",
+        "| on held-out prompts | mean reward | standard error |",
+        "|---|---|---|",
+        f"| base model | {result.base.mean:.4f} | {result.base.error:.4f} |",
+        f"| this model | {result.trained.mean:.4f} | {result.trained.error:.4f} |",
+    ]

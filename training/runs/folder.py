@@ -1,0 +1,188 @@
+"""The folder of one training run: settings, metrics, checkpoint, trained layer, scores.
+
+run.json                   what the run is; the same command goes on, another is refused
+metrics.jsonl              one line per step
+checkpoint-N/              the newest one, while the run goes on
+layer_delta.safetensors    what was trained, and what it belongs to
+result.json                cost, and the scores of the base and the trained model
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from layerpick.training.episodes.scoring import HeldOutScore
+from layerpick.training.errors import LayerpickError
+from layerpick.training.files import write_text
+from layerpick.training.sweeps.records import RunSettings
+
+SCHEMA_VERSION = 1
+RUN_FILE, METRICS_FILE, RESULT_FILE = "run.json", "metrics.jsonl", "result.json"
+DELTA_FILE = "layer_delta.safetensors"
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunDescription(_Value):
+    """What a run is: equal descriptions on the same device give equal runs."""
+
+    schema_version: int = SCHEMA_VERSION
+    settings: RunSettings
+    layers: tuple[int, ...] | None = Field(description="decoder layers trained; null: everything")
+    learning_rate: float
+    seed: int
+    micro_batch: int | None
+    gradient_checkpointing: bool
+    vllm: str | None
+    trl: dict[str, Any] = Field(description="further fields of GRPOConfig")
+
+
+class StepMetrics(_Value):
+    """What one step did and took."""
+
+    step: int = Field(description="steps done, this one included")
+    sampling_seconds: float = Field(description="rollouts and rewards")
+    update_seconds: float = Field(description="everything else")
+    trainable_parameters: int
+    optimizer_bytes: int
+    values: dict[str, Any] = Field(description="TRL's metrics, under TRL's names")
+
+
+class TrainingCost(_Value):
+    """What a run took."""
+
+    steps: int
+    trainable_parameters: int
+    optimizer_bytes: int
+    sampling_seconds: float
+    update_seconds: float
+    tokens: float = Field(description="tokens read and written, as TRL counts them")
+
+
+class PolicyScore(_Value):
+    """Score on held-out prompts."""
+
+    mean: float
+    error: float = Field(description="standard error over prompts")
+    by_prompt: tuple[float, ...]
+
+    @classmethod
+    def of(cls, score: HeldOutScore) -> PolicyScore:
+        """The same score as a record."""
+        return cls(mean=score.mean, error=score.error, by_prompt=score.by_prompt)
+
+
+class RunResult(_Value):
+    """What came of a run."""
+
+    schema_version: int = SCHEMA_VERSION
+    cost: TrainingCost
+    base: PolicyScore
+    trained: PolicyScore
+    full_parameters: int = Field(description="parameters of the model")
+    device: str
+    versions: dict[str, str]
+
+
+class RunFolder:
+    """One run's files."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def open(self, description: RunDescription) -> None:
+        """Start the folder, or go on in it.
+
+        Raises LayerpickError when it holds a run with other settings, naming the first of them.
+        """
+        file = self.path / RUN_FILE
+        if not file.exists():
+            write_text(file, description.model_dump_json(indent=1) + "\n")
+            return
+        stored, wanted = _flat(self.description().model_dump()), _flat(description.model_dump())
+        for name, value in wanted.items():
+            if stored.get(name) != value:
+                raise LayerpickError(
+                    f"{self.path} holds a run with {name} = {stored.get(name)!r}, not {value!r}: "
+                    f"use the same settings to go on with it, or another --out."
+                )
+
+    def begin(self, steps_done: int) -> None:
+        """Forget what a killed run had done after its last checkpoint."""
+        for leftover in self.path.glob(".*-*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+        lines = [step.model_dump_json() for step in self.metrics() if step.step <= steps_done]
+        write_text(self.path / METRICS_FILE, "".join(f"{line}\n" for line in lines))
+
+    def append(self, step: StepMetrics) -> None:
+        """Add one step's line."""
+        with (self.path / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(step.model_dump_json() + "\n")
+
+    def metrics(self) -> list[StepMetrics]:
+        """All steps, in order; a line that a kill has cut short ends them."""
+        file = self.path / METRICS_FILE
+        steps: list[StepMetrics] = []
+        for line in file.read_text("utf-8").splitlines() if file.is_file() else ():
+            try:
+                steps.append(StepMetrics.model_validate_json(line))
+            except ValidationError:
+                break
+        return steps
+
+    def cost(self) -> TrainingCost:
+        """Sums over all steps."""
+        steps = self.metrics()
+        last = steps[-1]
+        return TrainingCost(
+            steps=last.step,
+            trainable_parameters=last.trainable_parameters,
+            optimizer_bytes=last.optimizer_bytes,
+            sampling_seconds=sum(step.sampling_seconds for step in steps),
+            update_seconds=sum(step.update_seconds for step in steps),
+            tokens=last.values.get("num_tokens", 0.0),
+        )
+
+    def description(self) -> RunDescription:
+        """What the run is. Raises LayerpickError for a folder that holds none."""
+        return _read(self.path / RUN_FILE, RunDescription)
+
+    def result(self) -> RunResult | None:
+        """What came of it, once it is done."""
+        file = self.path / RESULT_FILE
+        return _read(file, RunResult) if file.is_file() else None
+
+    def finish(self, result: RunResult) -> None:
+        """Write the result; the checkpoint has done its service."""
+        write_text(self.path / RESULT_FILE, result.model_dump_json(indent=1) + "\n")
+        for checkpoint in self.path.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _read(file: Path, kind: type[Kind]) -> Kind:
+    try:
+        return kind.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise LayerpickError(
+            f"{file.parent} is not the folder of a run: it has no {file.name}."
+        ) from None
+    except ValidationError as error:
+        raise LayerpickError(
+            f"{file} was not written by this version of layerpick ({error.errors()[0]['msg']})."
+        ) from error
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings by their own names, as JSON would give them back."""
+    settings = json.loads(json.dumps(values))
+    return {**settings.pop("settings"), **settings}

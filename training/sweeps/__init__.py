@@ -1,0 +1,1 @@
+"""Sweeps: which runs, their records, and the two ways to measure them."""

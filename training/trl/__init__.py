@@ -1,0 +1,1 @@
+"""Reinforcement learning of one policy by TRL's trainer."""

@@ -1,0 +1,347 @@
+"""TRL's GRPOTrainer on this package's tasks, environments and sampler.
+
+TRL computes rewards' advantages, losses and updates. What differs here:
+
+* prompts, rollouts and rewards come from the task, as in a sweep: step t of seed s asks the same
+  prompts with the same noise. Where TRL's own generation is wanted (vLLM, or sampling options that
+  only it has), prompts are rendered and completions cut as everywhere else;
+* a step's rows are split into micro-batches here, so that one which does not fit into memory can
+  be halved and the step taken again from its beginning;
+* with a KL penalty, the reference policy is the model itself with its original weights put back;
+* a checkpoint holds what is trained and its optimizer, and nothing is sent to anybody.
+
+Limits: one process; TRL's own generation serves single-turn tasks only.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import set_seed
+from transformers.trainer_callback import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
+
+from layerpick.training.algorithms.base import Algorithm
+from layerpick.training.engine.loop import step_seed
+from layerpick.training.episodes.play import SamplingSettings, Stops, play
+from layerpick.training.episodes.rendering import Renderer
+from layerpick.training.episodes.trajectory import Trajectory
+from layerpick.training.errors import LayerpickError
+from layerpick.training.models.freezing import Trainable
+from layerpick.training.models.loading import LoadedModel
+from layerpick.training.tasks.base import Prompt, SingleTurnTask, Task
+from layerpick.training.trl.checkpoint import (
+    Checkpoint,
+    load_optimizer,
+    load_trained,
+    save_checkpoint,
+)
+from layerpick.training.trl.reference import ReferencePolicy
+
+
+class NotFiniteError(LayerpickError):
+    """A loss or a gradient is infinite or not a number."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a trainer works on."""
+
+    model: LoadedModel
+    task: Task
+    algorithm: Algorithm
+    sampling: SamplingSettings
+    trainable: Trainable
+    prompts: int
+    """Prompts of one step."""
+    group_size: int
+    seed: int
+    chunk_tokens: int
+    """Tokens of one micro-batch, unless `micro_batch` says otherwise."""
+    micro_batch: int | None = None
+    """Rows of one micro-batch."""
+    own_generation: bool = True
+    """Sample with this package's sampler, not TRL's."""
+
+
+class LayerTrainer(GRPOTrainer):
+    """GRPO and Dr. GRPO; what is trained has been chosen before, by `freeze`."""
+
+    def __init__(
+        self,
+        work: Assignment,
+        config: GRPOConfig,
+        note: Callable[[str], None] = lambda _: None,
+    ):
+        self.work = work
+        self._note = note
+        self._decoding_rows = work.sampling.rows
+        self._row_limit = work.micro_batch or work.prompts * work.group_size
+        self._asked: tuple[Prompt, ...] = ()
+        self.episodes: list[Trajectory] = []
+        self.sampling_seconds = 0.0
+        rows = work.prompts * config.max_steps
+        beta, config.beta = config.beta, 0.0  # or else a second model would be loaded
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*rollout_func.*")
+            super().__init__(
+                model=work.model.model,
+                reward_funcs=self.task_reward,
+                args=config,
+                # A step's prompts follow from its number; the data set only sets the pace.
+                train_dataset=Dataset.from_dict({"prompt": [""] * rows}),
+                processing_class=work.model.tokenizer,
+                rollout_func=self._rollouts if work.own_generation else None,
+            )
+        self.remove_callback(PrinterCallback)
+        config.beta = self.beta = beta
+        if beta:
+            self.ref_model = ReferencePolicy(self.model, work.trainable.parameters)
+
+    # --- Rollouts ---
+
+    def _generate_and_score_completions(
+        self,
+        inputs: list[dict[str, Any]],  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Replace the pace-making rows by this step's prompts."""
+        work = self.work
+        seed = step_seed(work.seed, self.state.global_step)
+        prompts = work.task.prompts("train", work.prompts, seed)
+        renderer = Renderer(
+            work.model.tokenizer, work.task.settings.template, work.task.conversational
+        )
+        tokens = [list(renderer.tokens(prompt)) for prompt in prompts]
+        texts = work.model.tokenizer.batch_decode(tokens)
+        self._asked = tuple(p for p in prompts for _ in range(work.group_size))
+        self._tokens = [ids for ids in tokens for _ in range(work.group_size)]
+        rows = [{"prompt": text} for text in texts for _ in range(work.group_size)]
+        output = super()._generate_and_score_completions(rows)
+        self._metrics["train"]["signal"].append(float(output["advantages"].any()))
+        return output
+
+    def _generate(self, prompts: list[str]) -> Any:
+        start = time.perf_counter()
+        result = super()._generate(prompts)
+        self.sampling_seconds += time.perf_counter() - start
+        return result
+
+    def _rollouts(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:  # noqa: ARG002
+        """Play this step's episodes; TRL's `rollout_func`."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            self.episodes = self._play()
+        finally:
+            self.model.train(training)
+        failed = sum(episode.failure is not None for episode in self.episodes)
+        self._metrics["train"]["failed_episodes"].append(float(failed))
+        return {
+            "prompt_ids": [list(e.tokens[: e.prompt_length]) for e in self.episodes],
+            "completion_ids": [list(e.tokens[e.prompt_length :]) for e in self.episodes],
+            "env_mask": [
+                e.model_mask[e.prompt_length :].astype(int).tolist() for e in self.episodes
+            ],
+            "logprobs": None,
+            "episode_reward": [episode.reward for episode in self.episodes],
+        }
+
+    def _play(self) -> list[Trajectory]:
+        work = self.work
+
+        def attempt(rows: int) -> list[Trajectory]:
+            return play(
+                work.model,
+                work.task,
+                self._asked[:: work.group_size],
+                work.group_size,
+                replace(work.sampling, rows=rows),
+                seed=step_seed(work.seed, self.state.global_step),
+                streams=(work.trainable.stream,),
+            )
+
+        episodes, self._decoding_rows = self._fitting(
+            attempt, self._decoding_rows, "decoding batch"
+        )
+        return episodes
+
+    def _tokenize_prompts(
+        self,
+        prompts: list[str],  # noqa: ARG002
+    ) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Tokens as the task's renderer gives them, for TRL's own generation."""
+        return self._tokens, None, {}
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """TRL's own generation, ended where a completion holds a stop string."""
+        completions, log_probs = super()._generate_single_turn(*args, **kwargs)
+        stops = Stops(self.work.model, self.work.sampling.stop)
+        ends = [
+            next((end for end in range(1, len(ids)) if stops.ends(ids[:end])), len(ids))
+            for ids in completions
+        ]
+        cut = [ids[:end] for ids, end in zip(completions, ends, strict=True)]
+        if log_probs is not None:
+            log_probs = [row[:end] for row, end in zip(log_probs, ends, strict=True)]
+        return cut, log_probs
+
+    def task_reward(
+        self,
+        completion_ids: list[list[int]],
+        episode_reward: list[float] | None = None,
+        **_: Any,
+    ) -> list[float]:
+        """The episodes' rewards, or the task's judgement of what TRL has generated."""
+        if episode_reward is not None:
+            return episode_reward
+        start = time.perf_counter()
+        assert isinstance(self.work.task, SingleTurnTask), "episodes need their own rollouts"
+        stops = Stops(self.work.model, self.work.sampling.stop)
+        rewards = self.work.task.rewards(self._asked, [stops.text(ids) for ids in completion_ids])
+        self.sampling_seconds += time.perf_counter() - start
+        return rewards
+
+    # --- Update ---
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        num_items_in_batch: Any = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Rollouts, then the gradient of the step's loss, in as many micro-batches as needed."""
+        set_seed(step_seed(self.work.seed, self.state.global_step))
+        model.train()
+        batch = self._prepare_inputs(inputs)
+        rows, columns = batch["completion_ids"].shape
+        width = batch["prompt_ids"].shape[1] + columns
+        limit = self._row_limit
+        if self.work.micro_batch is None:
+            limit = min(limit, max(1, self.work.chunk_tokens // width))
+        loss, fitted = self._fitting(
+            lambda size: self._gradient(model, batch, rows // _divisor(rows, size)),
+            limit,
+            "micro-batch",
+        )
+        if fitted < limit:
+            self._row_limit = fitted
+        self._step += 1
+        return loss
+
+    def _gradient(self, model: nn.Module, batch: Mapping[str, Any], parts: int) -> Tensor:
+        """Set the gradient of the step's loss; returns the loss."""
+        model.zero_grad()
+        total = torch.zeros((), device=self.args.device)
+        # TRL's losses are divided by these two.
+        self.current_gradient_accumulation_steps = self.args.steps_per_generation = parts
+        try:
+            for part in split_tensor_dict(dict(batch), parts):
+                with self.compute_loss_context_manager():
+                    loss = self.compute_loss(model, part)
+                if not torch.isfinite(loss):
+                    raise self._not_finite("loss", loss.item())
+                self.accelerator.backward(loss)
+                total += loss.detach()
+        finally:
+            self.current_gradient_accumulation_steps = self.args.steps_per_generation = 1
+        return total
+
+    def _fitting(self, attempt: Callable[[int], Any], size: int, what: str) -> tuple[Any, int]:
+        """What `attempt` returns at the first size that fits into memory, and that size."""
+        while True:
+            try:
+                return attempt(size), size
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+                if size == 1:
+                    raise LayerpickError(
+                        f"Step {self.state.global_step} does not fit into memory even with a "
+                        f"{what} of one row: give a shorter --max-new-tokens, or "
+                        f"--gradient-checkpointing."
+                    ) from error
+            size = max(1, size // 2)
+            self._note(f"Out of memory: the {what} is halved to {size} rows and tried again.")
+            clear_device_cache(garbage_collection=True)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        if not torch.isfinite(torch.as_tensor(norm)):
+            raise self._not_finite("gradient", float(norm))
+        return norm
+
+    def _not_finite(self, what: str, value: float) -> NotFiniteError:
+        step = self.state.global_step
+        return NotFiniteError(
+            f"The {what} of step {step} is {value}: the {step} steps before it are kept in "
+            f"{self.args.output_dir}; start again elsewhere (--out) with a smaller --learning-rate "
+            f"than {self._get_learning_rate():g}."
+        )
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **rest: Any,
+    ) -> Any:
+        """TRL's log-probabilities at the positions that tokens have without padding."""
+
+        def positioned(**inputs: Any) -> Any:
+            positions = (inputs["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+            return model(**inputs, position_ids=positions)
+
+        def attempt(size: int) -> Any:
+            return super(LayerTrainer, self)._get_per_token_logps_and_entropies(
+                positioned, input_ids, attention_mask, logits_to_keep, batch_size=size, **rest
+            )
+
+        if batch_size is None:  # one micro-batch of the update
+            return attempt(len(input_ids))
+        limit = min(self._row_limit, max(1, self.work.chunk_tokens // input_ids.shape[1]))
+        return self._fitting(attempt, limit, "micro-batch")[0]
+
+    # --- Checkpoints ---
+
+    def keep(self) -> None:
+        """Write a checkpoint of the steps that are done."""
+        save_checkpoint(
+            Path(self.args.output_dir),
+            self.state,
+            self.work.trainable.parameters,
+            self.optimizer,
+            self.lr_scheduler,
+        )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002
+        self.keep()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ARG002
+        load_trained(Checkpoint(Path(resume_from_checkpoint)), self.work.trainable.parameters)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_optimizer(Checkpoint(Path(checkpoint)), self.optimizer, self.lr_scheduler)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Nothing to load: a step seeds what it uses."""
+
+    def _send_telemetry(self) -> None:
+        """TRL would report to its authors; what a person trains is their own affair."""
+
+
+def _divisor(rows: int, limit: int) -> int:
+    """The largest micro-batch of at most `limit` rows that divides all rows evenly."""
+    return next(size for size in range(min(rows, limit), 0, -1) if rows % size == 0)
