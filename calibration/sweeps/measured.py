@@ -6,7 +6,7 @@ prompts are the same in every run, so what they share cancels in a difference of
 two layers can be told apart is judged on their difference by prompt.
 
 Rates. A sweep at a shared rate has one score for each policy and seed. One with own rates has
-several, and `calibration.rates` makes one of them; all else is read the same way.
+several, and `calibration.sweeps.rates` makes one of them; all else is read the same way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
-from layerpick.calibration.rates import chosen_rates, cross_fitted
+from layerpick.calibration.sweeps.rates import chosen_rates, cross_fitted
 from layerpick.calibration.sweeps.values import Score, Sweep
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sweeps.records import RunRecord, RunSettings

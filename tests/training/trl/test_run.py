@@ -87,7 +87,10 @@ def test_loss_and_gradients_are_trls(tiny, make_bench, tmp_path, family, algorit
     assert theirs._metrics["train"]["clip_ratio/region_mean"][0] > 0
     ours.model.train()
     loss = ours._gradient(ours.model, batch, parts=2)
-    assert float(loss) == pytest.approx(expected.item(), rel=1e-5)
+    # The terms nearly cancel: rounding is measured by their sum without signs.
+    unsigned = {**batch, "ref_per_token_logps": reference, "advantages": -batch["advantages"].abs()}
+    size = theirs._compute_loss(network, unsigned).item()
+    assert float(loss) == pytest.approx(expected.item(), abs=1e-5 * size)
     gradients = [p.grad for p in trainable.parameters.values()]
     assert relative(gradients, [p.grad for p in own.values()]) < 1e-5
 
