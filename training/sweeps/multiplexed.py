@@ -24,7 +24,7 @@ from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import HeldOut, HeldOutScore, score_model, score_policies
 from layerpick.training.models.defaults import REFERENCE
 from layerpick.training.models.loading import LoadedModel, ModelIdentity
-from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
+from layerpick.training.sweeps.records import Rates, RunKey, RunRecord, RunSettings
 from layerpick.training.tasks.base import Task
 from layerpick.training.tasks.forms import in_words
 
@@ -58,7 +58,8 @@ class Bench:
     settings: SweepSettings
     heldout: HeldOut
     learning_rates: tuple[float, ...]
-    """The grid that the full run's learning rate is chosen from."""
+    """The grid that learning rates are chosen from."""
+    rates: Rates = "shared"
 
     def run_settings(self, engine: str) -> RunSettings:
         """What a stored run must have been made with to be reused."""
@@ -88,9 +89,10 @@ class Bench:
             heldout_samples=self.heldout.samples,
             prompts_hash=self.heldout.fingerprint,
             prompt_form=in_words(task.settings),
+            rates=self.rates,
         )
 
-    def training(self, learning_rate: float) -> TrainingSettings:
+    def training(self, learning_rate: float | tuple[float, ...]) -> TrainingSettings:
         """How one pass is trained."""
         chosen = self.settings
         learning = LearningSettings(
@@ -116,11 +118,13 @@ def source_label(task: Task) -> str:
 def run_pass(
     bench: Bench, keys: Sequence[RunKey], on_step: Callable[[int], None] = lambda _: None
 ) -> list[RunRecord]:
-    """Measure runs with the multiplexed engine: of one seed, one learning rate and one kind.
+    """Measure runs with the multiplexed engine: of one seed and one kind.
 
-    A base score or a full run is a pass of its own. Raises torch.OutOfMemoryError when the pass
-    does not fit.
+    A base score or a full run is a pass of its own; runs of layers may share layers and differ in
+    their learning rates. Records come by layer, then by rate. Raises torch.OutOfMemoryError when
+    the pass does not fit.
     """
+    keys = sorted(keys, key=lambda key: (key.layer or 0, key.learning_rate or 0.0))
     first = keys[0]
     start = time.perf_counter()
     noise = step_seed(first.seed, SCORING_STEP)
@@ -139,7 +143,7 @@ def run_pass(
             bench.task,
             bench.algorithm,
             bench.sampling,
-            bench.training(first.learning_rate or 0.0),
+            bench.training(tuple(key.learning_rate or 0.0 for key in keys)),
             seed=first.seed,
             chunk_tokens=bench.settings.chunk_tokens,
             on_step=on_step,

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION: Literal[1] = 1
 
+Rates = Literal["shared", "own"]
+"""Whether all runs of a sweep are trained at one learning rate, or each policy at its own best."""
+
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +61,11 @@ class RunSettings(_Value):
     prompts_hash: str = Field(description="of the held-out prompts")
     prompt_form: str | None = Field(
         default=None, description="in words; `task_settings_hash` decides whether two are equal"
+    )
+    rates: Rates = Field(
+        default="shared",
+        description="shared: one learning rate for all runs, chosen on the full run; own: every "
+        "policy is trained at every rate of the grid, and its own is chosen when scores are read",
     )
 
     def differences(self, other: RunSettings) -> dict[str, tuple[Any, Any]]:

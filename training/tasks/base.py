@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from layerpick.training.episodes.trajectory import hash_text
@@ -18,6 +18,11 @@ from layerpick.training.episodes.trajectory import hash_text
 Split = Literal["train", "heldout"]
 Messages = tuple[Mapping[str, str], ...]
 """Chat messages as in TRL: mappings with `role` and `content`."""
+FIRST_SETTINGS = (
+    *("dataset", "template", "stop", "reward", "all_or_nothing"),
+    *("unsafe_exec", "env", "max_turns", "invalid_penalty"),
+)
+"""Task settings that every stored hash covers."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +74,18 @@ class TaskSettings:
 
     @property
     def identity(self) -> str:
-        """Hash of everything here but the data: what a run's prompts and rewards follow from.
+        """Hash of all settings but the data set, which has its own.
 
-        The fields about chats count only where they are used, so that runs made before they
-        existed keep their identity.
+        Fields that the first records did not have count where they are set, so that a task asked
+        for as before keeps its hash.
         """
-        values = {**asdict(self), "dataset": None}
-        for name in ("system", "instruction", "chat_template_kwargs", "chat_template"):
-            if not values[name]:
-                del values[name]
-        return hash_text(repr(values))
+        values, defaults = asdict(replace(self, dataset=None)), asdict(TaskSettings())
+        told = {
+            name: value
+            for name, value in values.items()
+            if name in FIRST_SETTINGS or value != defaults[name]
+        }
+        return hash_text(repr(told))
 
 
 @dataclass(frozen=True)

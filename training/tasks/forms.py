@@ -23,7 +23,7 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.tasks.base import Task, TaskSettings
 
 THINKING_SWITCHES = ("enable_thinking", "thinking")
-"""What chat templates call it: the first Qwen3, SmolLM3 and GLM, the second DeepSeek and Granite."""
+"""What chat templates call it; Qwen3, SmolLM3 and GLM the first, DeepSeek and Granite the other."""
 USUAL_VALUES = {**dict.fromkeys(THINKING_SWITCHES, False), "date_string": "26 Jul 2024"}
 """What chat templates are given where it changes what they write. Llama 3's would write today's
 date otherwise, and tomorrow's prompts would be others; the date is the one it falls back to."""
