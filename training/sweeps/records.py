@@ -65,6 +65,11 @@ class RunSettings(_Value):
         "policy is trained at every rate of the grid, and its own is chosen when scores are read",
     )
 
+    @property
+    def about(self) -> tuple[str, str, str, str]:
+        """What a sweep is found by: weights, task, algorithm and data."""
+        return self.weights_hash, self.task, self.algorithm, self.data_hash
+
 
 class RunRecord(_Value):
     """What came of one run."""
