@@ -81,6 +81,15 @@ def sweep(
     out: Annotated[
         Path, typer.Option(help="Folder of all sweeps.", file_okay=False, rich_help_panel=SWEEP)
     ] = Path("sweeps"),
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of this sweep's folder below the model's, as math-svamp, where several data "
+            "sets are swept; TASK-ALGORITHM if left out.",
+            rich_help_panel=SWEEP,
+            show_default=False,
+        ),
+    ] = None,
     show: Annotated[
         Path | None,
         typer.Option(
@@ -175,6 +184,7 @@ fill one folder.
                 steps=steps,
                 learning_rates=_rates(lr_grid),
                 rates="shared" if shared_lr else "own",
+                name=name,
                 beta=kl,
                 heldout_prompts=heldout_prompts,
                 heldout_samples=heldout_samples,

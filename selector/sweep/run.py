@@ -44,6 +44,8 @@ class SweepChoice:
     learning_rates: tuple[float, ...] | None = None
     """None: by the model's size."""
     rates: Rates = "own"
+    name: str | None = None
+    """Of the folder below the model's; None: by task and algorithm."""
     beta: float = 0.0
     heldout_prompts: int = 256
     heldout_samples: int = 4
@@ -89,7 +91,9 @@ def measure_sweep(
         learning_rates=choice.learning_rates or default_rates(loaded, choice.rates),
         rates=choice.rates,
     )
-    folder = sweep_folder(root, model_label(loaded.identity), prepared.task.name, chosen.name)
+    folder = sweep_folder(
+        root, model_label(loaded.identity), prepared.task.name, chosen.name, choice.name
+    )
     plan = SweepPlan(layers, choice.seeds, choice.policies_per_pass, choice.engine)
     records = run_sweep(bench, plan, FolderStore(folder), _measure(choice.engine), reporter)
     rate = _probed_rate(prepared, choice.rates, records)

@@ -81,6 +81,11 @@ class RunSettings(_Value):
             unequal["prompt_form"] = forms
         return unequal
 
+    @property
+    def about(self) -> tuple[str, str, str, str]:
+        """What a sweep is found by: weights, task, algorithm and data."""
+        return self.weights_hash, self.task, self.algorithm, self.data_hash
+
 
 class RunRecord(_Value):
     """What came of one run."""
