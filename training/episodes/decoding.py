@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from layerpick.training.models.head import blocks, logits_at
+
 
 class Decoder:
     """A batch of token sequences that grow together.
@@ -80,16 +82,16 @@ class Decoder:
         seen = self._mask.sum(dim=1, keepdim=True)
         positions = (seen + mask.cumsum(dim=1) - 1).clamp(min=0)
         self._mask = torch.cat([self._mask, mask], dim=1)
-        columns, place = last.unique(return_inverse=True)
-        output = self._model(
+        rows = torch.arange(len(last), device=last.device)
+        return logits_at(
+            self._model,
+            rows * tokens.shape[1] + last,
             input_ids=tokens,
             attention_mask=self._mask,
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=columns,
         )
-        return output.logits[torch.arange(len(place), device=place.device), place]
 
 
 def rearrange_slots(layer: Any, order: Tensor) -> None:
@@ -109,9 +111,15 @@ def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
-    cumulative = torch.softmax(logits.float() / temperature, dim=-1).cumsum(dim=-1)
-    threshold = uniforms.to(cumulative).unsqueeze(1) * cumulative[:, -1:]
-    return (cumulative < threshold).sum(dim=-1).clamp(max=logits.shape[-1] - 1)
+    drawn = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    uniforms = uniforms.to(logits.device, torch.float32).unsqueeze(1)
+    for block in blocks(logits):
+        scaled = logits[block].float()
+        scaled = scaled if temperature == 1 else scaled / temperature
+        cumulative = torch.softmax(scaled, dim=-1).cumsum(dim=-1)
+        threshold = uniforms[block] * cumulative[:, -1:]
+        drawn[block] = torch.searchsorted(cumulative, threshold).squeeze(1)
+    return drawn.clamp_(max=logits.shape[-1] - 1)
 
 
 def write_turns(
