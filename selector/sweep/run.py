@@ -16,11 +16,11 @@ from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.scoring import held_out
 from layerpick.training.errors import LayerpickError, NoSignalError
+from layerpick.training.models.choosing import choose_layers
 from layerpick.training.sweeps.multiplexed import Bench, SweepSettings, model_label, run_pass
 from layerpick.training.sweeps.sweep import (
     Measure,
     SweepPlan,
-    choose_layers,
     default_rates,
     run_sweep,
 )

@@ -25,7 +25,8 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.sweeps.multiplexed import Bench, SweepSettings, run_pass
 from layerpick.training.sweeps.one_by_one import run_trl_pass
 from layerpick.training.sweeps.records import RunKey
-from layerpick.training.sweeps.sweep import SweepPlan, choose_layers, choose_rate, run_sweep
+from layerpick.training.models.choosing import choose_layers
+from layerpick.training.sweeps.sweep import SweepPlan, choose_rate, run_sweep
 from layerpick.training.tasks.base import TaskSettings
 from layerpick.training.tasks.table import make_task
 
