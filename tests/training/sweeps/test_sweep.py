@@ -194,17 +194,19 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from layerpick.selector.prepare import ModelChoice, RolloutChoice
 from layerpick.selector.progress import Silent
-from layerpick.selector.sweep.run import SweepChoice, measure_sweep
-from layerpick.training.tasks.base import TaskSettings
+from layerpick.selector.settings import *
+from layerpick.selector.sweep.run import measure_sweep
+from layerpick.selector.sweep.settings import SweepChoice
 model, root = sys.argv[1:]
 print("ready", flush=True)
 print(measure_sweep(
     ModelChoice(model, device="cpu"), "math",
     TaskSettings(dataset={SUMS!r}, template="{{expression}} ="), None,
-    RolloutChoice(prompts=4, group_size=4, max_new_tokens=4, rows=1000),
-    SweepChoice(seeds=2, steps=3, learning_rates=(1e-4, 1e-3), heldout_prompts=8),
+    SamplingChoice(max_new_tokens=4, batch_size=1000),
+    RlSettings(steps=3, prompts=4, group_size=4),
+    HeldOutChoice(heldout_prompts=8),
+    SweepChoice(seeds=2, learning_rates=(1e-4, 1e-3), probes="none"),
     Path(root), Silent()))
 """
 
