@@ -32,7 +32,7 @@ def prepare(
     """Load the model and complete the settings by its defaults and the task's."""
     make_task(task_name, settings)  # a wrong task should not wait for the model to load
     model = load_model(
-        choice.name or reference_model(task_name),
+        choice.model or reference_model(task_name),
         revision=choice.revision,
         dtype=choice.dtype,
         device=choice.device,

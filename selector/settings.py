@@ -57,9 +57,7 @@ class LoadingChoice:
 class ModelChoice(LoadingChoice):
     """Which model, and how it may be loaded."""
 
-    name: Annotated[
-        str | None, Argument(metavar="MODEL", show_default=False, rich_help_panel="Arguments")
-    ] = None
+    model: Annotated[str | None, Argument(rich_help_panel="Arguments")] = None
     """Hub id, local folder or .gguf file; the built-in model of the task if left out."""
     revision: str | None = None
     """Branch, tag or commit on the Hub."""

@@ -115,7 +115,7 @@ would, and all probes are measured. What is in the folder already is not measure
                     TRAINING_SAMPLING,
                     RlSettings(steps=SWEEP_STEPS),
                     HeldOutChoice(),
-                    SweepChoice(seeds=seeds),
+                    SweepChoice(seeds=seeds, shared_lr=True),
                     out,
                     reporter,
                 )

@@ -126,6 +126,12 @@ class Suggestion(_Value):
         """Layers from best to worst predicted contribution."""
         return tuple(sorted(self.layers, key=lambda layer: -layer.predicted))
 
+    @property
+    def about(self) -> tuple[str, str, str, str]:
+        """What a sweep of the same is found by: weights, task, algorithm and data."""
+        task = self.task
+        return self.model.weights_hash, task.name, task.algorithm, task.data_hash
+
     def to_json(self) -> str:
         """The suggestion as indented JSON."""
         return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"

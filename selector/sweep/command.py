@@ -47,15 +47,17 @@ def sweep(
 ) -> None:
     """Measure which layer RL should train: every layer alone, against full-parameter RL.
 
-    Scores the model, trains it once in full and once per layer, and scores every result on \
-held-out prompts. What is in the folder already is not measured again, so a sweep can be stopped \
-and started at any time, and several can fill one folder.
+    Scores the model, trains it in full and each layer alone, and scores every result on held-out \
+prompts. All are trained at every learning rate of a grid; the best one for each is chosen on one \
+half of the held-out prompts and scored on the other, both ways round. What is in the folder \
+already is not measured again, so a sweep can be stopped and started at any time, and several can \
+fill one folder.
 
     Examples:
 
       layerpick sweep --seeds 3
 
-      layerpick sweep HuggingFaceTB/SmolLM2-135M --task math --layers every:5
+      layerpick sweep HuggingFaceTB/SmolLM2-135M --lr-grid 1e-5,3e-5,1e-4 --layers every:5
 
       layerpick sweep --show sweeps
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from layerpick.calibration.sweeps.features import read_features, write_features
@@ -20,11 +21,13 @@ from layerpick.selector.settings import (
 )
 from layerpick.selector.suggestion.probing import feature_table, probe
 from layerpick.selector.sweep.settings import SweepChoice
+from layerpick.selector.training_run.run import default_rate
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.scoring import held_out
 from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.sweeps.multiplexed import Bench, SweepSettings, model_label, run_pass
+from layerpick.training.sweeps.records import Rates, RunRecord
 from layerpick.training.sweeps.sweep import (
     Measure,
     SweepPlan,
@@ -59,6 +62,7 @@ def measure_sweep(
     prepared = prepare(model, task, settings, sampling)
     chosen = make_algorithm(algorithm or prepared.task.default_algorithm)
     loaded = prepared.model
+    rates: Rates = "shared" if choice.shared_lr else "own"
     layers = choose_layers(choice.layers, len(loaded.layers))
     bench = Bench(
         model=loaded,
@@ -67,15 +71,25 @@ def measure_sweep(
         sampling=prepared.sampling,
         settings=SweepSettings(**vars(rl)),
         heldout=held_out(prepared.task, heldout.heldout_prompts, heldout.heldout_samples),
-        learning_rates=choice.learning_rates or default_rates(loaded),
+        learning_rates=choice.learning_rates or default_rates(loaded, rates),
+        rates=rates,
     )
-    folder = sweep_folder(root, model_label(loaded.identity), prepared.task.name, chosen.name)
+    folder = sweep_folder(
+        root, model_label(loaded.identity), prepared.task.name, chosen.name, choice.name
+    )
     plan = SweepPlan(layers, choice.seeds, choice.policies_per_pass, choice.engine)
     records = run_sweep(bench, plan, FolderStore(folder), _measure(choice.engine), reporter)
-    rate = max(record.run.learning_rate or 0.0 for record in records if record.run.kind == "layer")
+    rate = _probed_rate(prepared, rates, records)
     rollouts = RolloutChoice(choice.probe_prompts, rl.group_size)
     _measure_features(prepared, chosen, rollouts, probes, rate, folder, reporter)
     return folder
+
+
+def _probed_rate(prepared: Prepared, rates: Rates, records: Sequence[RunRecord]) -> float:
+    """What probes that train take as the rate: the shared one, or what `suggest` would take."""
+    if rates == "own":
+        return default_rate(prepared)
+    return max(record.run.learning_rate or 0.0 for record in records if record.run.kind == "layer")
 
 
 def _measure_features(

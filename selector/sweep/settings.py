@@ -44,8 +44,10 @@ class SweepChoice:
     learning_rates: Annotated[
         tuple[float, ...] | None, Option("--lr-grid", parser=_rates, metavar="<str>")
     ] = None
-    """Learning rates, separated by commas: the best on the full run is used for all. By the
-    model's size if left out."""
+    """Learning rates, separated by commas: every policy is trained at each, and has the one that is
+    best for it. By the model's size if left out."""
+    shared_lr: bool = False
+    """One learning rate for all, the best of the full run, as in arXiv 2607.01232."""
     policies_per_pass: Annotated[
         int | None, Option(parser=_policies, metavar="<str>", show_default="auto")
     ] = None
@@ -55,3 +57,6 @@ class SweepChoice:
     `layerpick suggest`, or none."""
     probe_prompts: Annotated[int, Option(min=2)] = RolloutChoice.prompts
     """Prompts that they read."""
+    name: str | None = None
+    """Name of this sweep's folder below the model's, as math-svamp, where several data sets are
+    swept; TASK-ALGORITHM if left out."""
