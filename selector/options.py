@@ -3,7 +3,7 @@
 A field's attribute docstring is the help text (its first paragraph), its default the option's; a
 typer annotation is needed only for more, as bounds or a second spelling. A default given in the
 command's signature replaces the group's own. So a new option is one field, wherever its group is
-taken.
+taken. A field that no person sets says so: `field(default=…, metadata={"option": False})`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     def run(**given: Any) -> None:
         for name, group in groups.items():
             values = {
-                each.name: _frozen(given.pop(each.name), group, each) for each in fields(group)
+                each.name: _frozen(given.pop(each.name), group, each) for each in _options(group)
             }
             given[name] = replace(group, **values)
         command(**given)
@@ -66,8 +66,12 @@ def attribute_docs(group: type) -> dict[str, str]:
 
 def _parameters(group: Any) -> Iterator[inspect.Parameter]:
     hints, docs = get_type_hints(type(group), include_extras=True), attribute_docs(type(group))
-    for each in fields(group):
+    for each in _options(group):
         yield _parameter(each, getattr(group, each.name), hints[each.name], group, docs)
+
+
+def _options(group: Any) -> list[Field]:
+    return [each for each in fields(group) if each.metadata.get("option", True)]
 
 
 def _parameter(
@@ -82,7 +86,7 @@ def _parameter(
     if get_origin(kind) is tuple:  # may be given several times
         kind, default = list[get_args(kind)[0]] | None, list(default) or None  # type: ignore[misc]
     elif info.parser:
-        kind = str | None
+        kind, default = str | None, default or None
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -92,7 +96,7 @@ def _parameter(
 
 
 def _frozen(value: Any, group: Any, field: Field) -> Any:
-    """What typer gives as a list, or as None where nothing was given, is a tuple."""
-    if value is None and isinstance(getattr(group, field.name), tuple):
-        return ()
+    """A list as a tuple, and what typer gives as None for nothing as the group has it."""
+    if value is None:
+        return getattr(group, field.name)
     return tuple(value) if isinstance(value, list) else value

@@ -32,6 +32,8 @@ class Prompt:
     """Where the row came from, for error messages: `file:line` or `dataset[index]`."""
     state: str | None = None
     """Identity of the state that the episode starts in; None: the prompt's text."""
+    question: str | None = None
+    """What a chat model is asked in place of `content`, where that is text to be continued."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,18 @@ class Task(ABC):
     name: ClassVar[str]
     default_algorithm: ClassVar[str] = "grpo"
     max_new_tokens: ClassVar[int] = 256
-    """Default length of one turn."""
+    """Default length of one turn, in tokens."""
+    max_chat_tokens: ClassVar[int] = 256
+    """The same for raw prompts that go through a chat template: answers are longer there."""
     conversational: ClassVar[bool] = False
     """Raw prompts become a user's message where the model has a chat template."""
+    instruction: ClassVar[str | None] = None
+    """What a model is told after each raw question; None: the task takes no instruction."""
+    plain_form: ClassVar[str | None] = None
+    """Template for models without a chat template: `{prompt}` and, on a line of its own,
+    `{instruction}`; None: the prompt as it is, to be continued."""
+    plain_stop: ClassVar[tuple[str, ...]] = ()
+    """Stop strings of the plain form: where the next question would begin."""
 
     def __init__(self, settings: TaskSettings):
         self.settings = settings
