@@ -9,8 +9,11 @@ from typing import Annotated
 import typer
 
 from layerpick.selector.export.table import TARGETS
+from layerpick.selector.options import with_groups
+from layerpick.selector.settings import Json, LoadingChoice
 
 
+@with_groups
 def export(
     what: Annotated[
         Path,
@@ -19,12 +22,12 @@ def export(
         ),
     ],
     to: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.", show_default=False)],
+    loading: LoadingChoice,
     layer: Annotated[
         str | None,
         typer.Option(
             help="Other layers than those picked or trained: a number, numbers as 3,4, top:3 (of "
-            "a suggestion), middle:5.",
-            show_default=False,
+            "a suggestion), middle:5."
         ),
     ] = None,
     out: Annotated[
@@ -32,24 +35,12 @@ def export(
         typer.Option(
             help="Folder for the files; export/TO beside what is exported if left out.",
             file_okay=False,
-            show_default=False,
         ),
     ] = None,
     base: Annotated[
-        str | None,
-        typer.Option(help="The model, if it is no longer where it was.", show_default=False),
+        str | None, typer.Option(help="The model, if it is no longer where it was.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")
-    ] = False,
-    allow_pickle: Annotated[
-        bool,
-        typer.Option("--allow-pickle", help="Accept pickled weights (.bin); none are loaded."),
-    ] = False,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", help="Run code from the model's repository."),
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Write what another trainer needs to train exactly the chosen layer.
 
@@ -73,8 +64,8 @@ for.
         layer=layer,
         out=out,
         base=base,
-        allow_pickle=allow_pickle,
-        trust_remote_code=trust_remote_code,
+        allow_pickle=loading.allow_pickle,
+        trust_remote_code=loading.trust_remote_code,
     )
     if as_json:
         sys.stdout.write(report.to_json(exported))

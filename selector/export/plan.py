@@ -5,8 +5,8 @@ Module names are read off the model itself, built from its config without weight
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +17,6 @@ from layerpick.training.models.choosing import choose_layers
 from layerpick.training.models.layers import find_decoder_layers
 from layerpick.training.models.loading import read_config
 from layerpick.training.models.sources import ModelFolder
-
 
 NAMES_OF_EXPERTS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
 """Names that PEFT 0.21 takes for experts in models that have some."""
@@ -69,7 +68,6 @@ class Plan:
     """A sentence: how the layers were chosen."""
     task: str
     algorithm: str
-    stop: tuple[str, ...]
     learning_rate: float
     steps: int
     prompts: int
@@ -79,6 +77,8 @@ class Plan:
     temperature: float
     beta: float = 0.0
     """Weight of the KL divergence from the base model."""
+    stop: tuple[str, ...] = ()
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     rows: tuple[dict[str, Any], ...] = ()
     """Rows to train on: the `prompt` as the model reads it, and all columns of its `row` as JSON.
     None where the target brings no data of its own."""

@@ -11,16 +11,24 @@ from layerpick.selector.export.plan import LayerNames, Plan, layer_names
 from layerpick.selector.export.table import find_target
 from layerpick.selector.suggestion.result import Suggestion, read_suggestion
 from layerpick.training.engine.loop import step_seed
+from layerpick.training.episodes.rendering import Renderer
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
 from layerpick.training.models.defaults import read_defaults, with_defaults
 from layerpick.training.models.sources import ModelFolder, locate
 from layerpick.training.runs.folder import RunDescription, RunFolder
 from layerpick.training.sweeps.sweep import usual_rate
-from layerpick.training.tasks.base import SingleTurnTask, TaskSettings
+from layerpick.training.tasks.base import SingleTurnTask
+from layerpick.training.tasks.forms import with_form
+from layerpick.training.tasks.settings import TaskSettings
+from layerpick.training.tasks.table import make_task
 
 STEPS, PROMPTS = 60, 16
 """Of a suggestion, which is about no run in particular: `layerpick train`'s own."""
+OTHER_SETTINGS = (
+    "A template, stop strings or a reward of your own were used, whose names alone are kept: "
+    "data/train.jsonl and reward.py have the task's usual ones."
+)
 MOST_STEPS = 1000
 """Whose rows are written out."""
 
@@ -102,7 +110,6 @@ def _plan(source: Suggestion | RunDescription, folder: ModelFolder, names: Layer
         "model": folder.name if folder.revision else str(folder.path),
         "revision": folder.revision,
         "names": names,
-        "stop": defaults.stop,
         "task": _task(source),
     }
     if isinstance(source, Suggestion):
@@ -145,19 +152,20 @@ def _with_rows(
     """The plan with the rows that a run of `layerpick train` asks, in its order; or why not."""
     from transformers import AutoTokenizer
 
-    from layerpick.training.episodes.rendering import Renderer
-    from layerpick.training.tasks.table import make_task
-
+    tokenizer = AutoTokenizer.from_pretrained(folder.path)
     about = source.task if isinstance(source, Suggestion) else source.settings
-    defaults = read_defaults(folder.path, plan.task)
-    task = make_task(plan.task, with_defaults(TaskSettings(dataset=about.source), defaults))
+    defaults = with_defaults(
+        TaskSettings(dataset=about.source), read_defaults(folder.path, plan.task)
+    )
+    task = make_task(plan.task, defaults)
+    task = type(task)(with_form(task, tokenizer))
     if not isinstance(task, SingleTurnTask):
         return plan, ()
+    chosen = task.settings
+    plan = replace(plan, stop=chosen.stop, chat_template_kwargs=dict(chosen.chat_template_kwargs))
     if task.fingerprint() != about.data_hash:
         return plan, (f"{about.source} is not what it was: data/train.jsonl is empty.",)
-    renderer = Renderer(
-        AutoTokenizer.from_pretrained(folder.path), task.settings.template, task.conversational
-    )
+    renderer = Renderer.of(tokenizer, task)
     rows = [
         {
             "prompt": renderer.as_trl_reads(prompt),
@@ -166,8 +174,11 @@ def _with_rows(
         for step in range(min(plan.steps, MOST_STEPS))
         for prompt in task.prompts("train", plan.prompts, step_seed(source.seed, step))
     ]
-    notes = (
-        "Rows are those of the data set in the model's own form: if you gave --template, --stop or "
-        "--reward, put them into data/train.jsonl and reward.py.",
-    )
+    notes = () if chosen.identity == _settings_hash(source) else (OTHER_SETTINGS,)
     return replace(plan, rows=tuple(rows)), notes
+
+
+def _settings_hash(source: Suggestion | RunDescription) -> str | None:
+    if isinstance(source, Suggestion):
+        return source.task.settings_hash
+    return source.settings.task_settings_hash

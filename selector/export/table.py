@@ -38,5 +38,5 @@ def find_target(name: str) -> Target:
     """The target of that name. Raises LayerpickError for an unknown one."""
     if name not in TARGETS:
         raise LayerpickError(f"--to '{name}' is unknown: use {', '.join(TARGETS)}.")
-    module = import_module(f"layerpick.selector.export.targets.{name.replace('-', '_')}")
-    return module  # type: ignore[return-value]
+    module = f"layerpick.selector.export.targets.{name.replace('-', '_')}"
+    return import_module(module)  # type: ignore[return-value]

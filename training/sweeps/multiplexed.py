@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,11 +22,11 @@ from layerpick.training.engine.policies import FullPolicy, Policies
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import HeldOut, HeldOutScore, score_model, score_policies
-from layerpick.training.episodes.trajectory import hash_text
 from layerpick.training.models.defaults import REFERENCE
 from layerpick.training.models.loading import LoadedModel, ModelIdentity
-from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
+from layerpick.training.sweeps.records import Rates, RunKey, RunRecord, RunSettings
 from layerpick.training.tasks.base import Task
+from layerpick.training.tasks.forms import in_words
 
 SCORING_STEP = 2**31
 """Stands for the step number in the seed of the scoring's noise."""
@@ -58,7 +58,8 @@ class Bench:
     settings: SweepSettings
     heldout: HeldOut
     learning_rates: tuple[float, ...]
-    """The grid that the full run's learning rate is chosen from."""
+    """The grid that learning rates are chosen from."""
+    rates: Rates = "shared"
 
     def run_settings(self, engine: str) -> RunSettings:
         """What a stored run must have been made with to be reused."""
@@ -72,7 +73,7 @@ class Bench:
             task=task.name,
             source=source_label(task),
             data_hash=task.fingerprint(),
-            task_settings_hash=hash_text(repr({**asdict(task.settings), "dataset": None})),
+            task_settings_hash=task.settings.identity,
             algorithm=self.algorithm.name,
             engine=engine,
             steps=settings.steps,
@@ -87,9 +88,11 @@ class Bench:
             heldout_prompts=len(self.heldout.prompts),
             heldout_samples=self.heldout.samples,
             prompts_hash=self.heldout.fingerprint,
+            prompt_form=in_words(task.settings),
+            rates=self.rates,
         )
 
-    def training(self, learning_rate: float) -> TrainingSettings:
+    def training(self, learning_rate: float | tuple[float, ...]) -> TrainingSettings:
         """How one pass is trained."""
         chosen = self.settings
         learning = LearningSettings(
@@ -115,11 +118,13 @@ def source_label(task: Task) -> str:
 def run_pass(
     bench: Bench, keys: Sequence[RunKey], on_step: Callable[[int], None] = lambda _: None
 ) -> list[RunRecord]:
-    """Measure runs with the multiplexed engine: of one seed, one learning rate and one kind.
+    """Measure runs with the multiplexed engine: of one seed and one kind.
 
-    A base score or a full run is a pass of its own. Raises torch.OutOfMemoryError when the pass
-    does not fit.
+    A base score or a full run is a pass of its own; runs of layers may share layers and differ in
+    their learning rates. Records come by layer, then by rate. Raises torch.OutOfMemoryError when
+    the pass does not fit.
     """
+    keys = sorted(keys, key=lambda key: (key.layer or 0, key.learning_rate or 0.0))
     first = keys[0]
     start = time.perf_counter()
     noise = step_seed(first.seed, SCORING_STEP)
@@ -138,7 +143,7 @@ def run_pass(
             bench.task,
             bench.algorithm,
             bench.sampling,
-            bench.training(first.learning_rate or 0.0),
+            bench.training(tuple(key.learning_rate or 0.0 for key in keys)),
             seed=first.seed,
             chunk_tokens=bench.settings.chunk_tokens,
             on_step=on_step,

@@ -1,4 +1,4 @@
-"""LLaMA-Factory 0.9.5, which has no GRPO: BAdam 1.4 can hold on to one block in supervised training.
+"""LLaMA-Factory 0.9.5, which has no GRPO: its BAdam 1.4 trains one block in supervised training.
 
 BAdam finds blocks by names with `layers.N.` in them, numbered as they come. Whenever it switches
 blocks, be it to the same one, it forgets the state of Adam: the interval must be longer than the

@@ -13,7 +13,7 @@ from layerpick.selector.export.targets.shared import ALPHA, LORA_NOTE, RANK, lin
 
 WANTS_ROWS = False
 MADE_FOR = "PEFT 0.21"
-_CONFIG = '''\
+_CONFIG = """\
 from peft import LoraConfig
 
 LORA = LoraConfig(
@@ -24,7 +24,7 @@ LORA = LoraConfig(
     layers_to_transform={layers!r},
     layers_pattern={path!r},{transposed}
 )
-'''
+"""
 
 
 def files(plan: Plan) -> Mapping[str, str]:

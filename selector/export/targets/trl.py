@@ -1,8 +1,8 @@
 """TRL 1.16: `GRPOTrainer` with everything frozen but the layers, and `trl grpo` with LoRA in them.
 
 TRL leaves `requires_grad` as it finds it, and gives the optimizer what requires gradients.
-`--lora_target_modules` takes full names here: one value alone would be a pattern, of which PEFT keeps
-the last parts of names only where a model has experts, and then adapts every layer.
+`--lora_target_modules` takes full names here: one value alone would be a pattern, of which PEFT
+keeps the last parts of names only where a model has experts, and then adapts every layer.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def main():
         num_generations={group_size},
         max_completion_length={max_new_tokens},
         temperature={temperature!r},
+        chat_template_kwargs={chat!r},
         loss_type={loss!r},
         scale_rewards={scale!r},
         beta={beta!r},
@@ -87,7 +88,8 @@ _REWARD = '''\
 
 import json
 
-from layerpick.training.tasks.base import Prompt, TaskSettings
+from layerpick.training.tasks.base import Prompt
+from layerpick.training.tasks.settings import TaskSettings
 from layerpick.training.tasks.table import make_task
 
 TASK = make_task({task!r}, TaskSettings())
@@ -126,6 +128,7 @@ def files(plan: Plan) -> Mapping[str, str]:
         "group_size": plan.group_size,
         "max_new_tokens": plan.max_new_tokens,
         "temperature": plan.temperature,
+        "chat": dict(plan.chat_template_kwargs) or None,
         "beta": plan.beta,
         "loss": loss,
         "scale": scale,
@@ -136,12 +139,19 @@ def files(plan: Plan) -> Mapping[str, str]:
         "train.py": header(plan, MADE_FOR, needs) + _TRAIN.format(**values),
         "reward.py": _REWARD.format(task=plan.task, stop=plan.stop),
         "data/train.jsonl": rows,
-        "train_lora.sh": header(plan, MADE_FOR, "Needs PEFT too: pip install peft. On a CPU add: --use_cpu --bf16 false", LORA_NOTE)
+        "train_lora.sh": header(
+            plan,
+            MADE_FOR,
+            "Needs PEFT too: pip install peft. On a CPU add: --use_cpu --bf16 false",
+            LORA_NOTE,
+        )
         + _lora(plan, loss, scale),
     }
 
 
 def _lora(plan: Plan, loss: str, scale: str) -> str:
+    chat = json.dumps(dict(plan.chat_template_kwargs))
+    kwargs = [quoted("--chat_template_kwargs", chat)] if plan.chat_template_kwargs else []
     revision = [quoted("--model_revision", plan.revision)] if plan.revision else []
     return command(
         "trl grpo",
@@ -153,6 +163,8 @@ def _lora(plan: Plan, loss: str, scale: str) -> str:
         f"--learning_rate {lora_rate(plan):g} --lr_scheduler_type constant",
         f"--max_steps {plan.steps} --per_device_train_batch_size {plan.prompts * plan.group_size}",
         f"--num_generations {plan.group_size} --max_completion_length {plan.max_new_tokens}",
+        *kwargs,
         f"--temperature {plan.temperature:g} --loss_type {loss} --scale_rewards {scale}",
-        f"--beta {plan.beta:g} --shuffle_dataset false --output_dir trained-lora --save_strategy no --report_to none",
+        f"--beta {plan.beta:g} --shuffle_dataset false --output_dir trained-lora",
+        "--save_strategy no --report_to none",
     )

@@ -12,7 +12,7 @@ from layerpick.selector.export.targets.shared import ALPHA, LORA_NOTE, RANK, lin
 
 WANTS_ROWS = False
 MADE_FOR = "Unsloth 2026.10"
-_SCRIPT = '''\
+_SCRIPT = """\
 from unsloth import FastLanguageModel
 
 model, tokenizer = FastLanguageModel.from_pretrained({model!r}, revision={revision!r})
@@ -24,7 +24,7 @@ model = FastLanguageModel.get_peft_model(
     layers_to_transform={layers!r},
     layers_pattern={path!r},
 )
-'''
+"""
 
 
 def files(plan: Plan) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,13 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from layerpick.selector.app.app import app
+from layerpick.selector.prepare import prepare
+from layerpick.selector.settings import ModelChoice, SamplingChoice
+from layerpick.selector.suggestion.run import suggest
+from layerpick.training.engine.loop import step_seed
 from layerpick.training.episodes.rendering import Renderer
+from layerpick.training.tasks.math import MathTask
+from layerpick.training.tasks.settings import TaskSettings
 
 
 @pytest.fixture
@@ -49,24 +56,26 @@ def test_other_layers_and_another_place(suggestion, tmp_path):
     assert "Chosen by --layer top:2." in (tmp_path / "mine" / "lora.py").read_text()
 
 
-def test_rows_are_those_that_training_asks(suggestion, tiny):
+def test_rows_are_those_that_training_asks(settings, few, short, tiny, tmp_path):
     """In its order, as the model reads them."""
-    from layerpick.training.engine.loop import step_seed
-    from layerpick.training.tasks.base import TaskSettings
-    from layerpick.training.tasks.table import make_task
-
-    export(suggestion, "--to", "trl")
-    lines = (suggestion.parent / "export/trl/data/train.jsonl").read_text().splitlines()
-    source = json.loads(suggestion.read_text())["task"]["source"]
-    task = make_task("math", TaskSettings(dataset=source))
+    model, sizes = ModelChoice(str(tiny("qwen3").folder)), {"rollouts": few, "sampling": short}
+    own = replace(settings, reward=None, template=None)
+    with pytest.MonkeyPatch.context() as patch:  # a random model solves no sums
+        patch.setattr(MathTask, "rewards", lambda self, prompts, texts: [len(t) % 2 for t in texts])
+        made = suggest(model, "math", settings=own, probes=("weights",), **sizes)
+    made.save(tmp_path / "suggestion.json")
+    export(tmp_path / "suggestion.json", "--to", "trl")
+    lines = (tmp_path / "export/trl/data/train.jsonl").read_text().splitlines()
+    task = prepare(model, "math", TaskSettings(dataset=settings.dataset), SamplingChoice()).task
     asked = [prompt for step in (0, 1) for prompt in task.prompts("train", 16, step_seed(0, step))]
-    renderer = Renderer(tiny("qwen3").tokenizer)
-    assert [json.loads(line)["prompt"] for line in lines[:32]] == [
-        renderer.as_trl_reads(prompt) for prompt in asked
-    ]
-    content, columns = json.loads(json.loads(lines[3])["row"])
-    assert content == asked[3].content
-    assert columns["answer"] == asked[3].columns["answer"]
+    tokenizer = tiny("qwen3").tokenizer
+    renderer = Renderer.of(tokenizer, task)
+    for line, prompt in zip(lines, asked, strict=False):
+        text = json.loads(line)["prompt"]
+        assert tuple(tokenizer(text)["input_ids"]) == renderer.tokens(prompt)
+        content, columns = json.loads(json.loads(line)["row"])
+        assert (content, columns["answer"]) == (prompt.content, prompt.columns["answer"])
+    assert len(lines) == 60 * 16
 
 
 @pytest.mark.slow

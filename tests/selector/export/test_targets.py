@@ -124,7 +124,7 @@ def by_peft(network, **lora):
 
 
 def by_nemo_rl(targets, network):
-    """The name itself, or a pattern for the whole of it whose `*` is anything, its dots unescaped."""
+    """The name itself, or a pattern for the whole of it whose `*` is anything, dots unescaped."""
     patterns = [re.compile(f"^{target.replace('*', '.*')}$") for target in targets]
     return {
         name
