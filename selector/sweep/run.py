@@ -27,7 +27,7 @@ from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.scoring import held_out
 from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.models.choosing import choose_layers
-from layerpick.training.sweeps.multiplexed import Bench, SweepSettings, model_label, run_pass
+from layerpick.training.sweeps.multiplexed import Bench, model_label, run_pass
 from layerpick.training.sweeps.records import Rates, RunRecord
 from layerpick.training.sweeps.sweep import (
     Measure,
@@ -69,7 +69,7 @@ def measure_sweep(
         task=prepared.task,
         algorithm=chosen,
         sampling=prepared.sampling,
-        settings=SweepSettings(**vars(rl)),
+        settings=rl,
         heldout=held_out(prepared.task, heldout.heldout_prompts, heldout.heldout_samples),
         learning_rates=choice.learning_rates or default_rates(loaded, rates),
         rates=rates,

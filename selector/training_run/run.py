@@ -21,7 +21,6 @@ from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
     Bench,
-    SweepSettings,
     device_name,
     model_label,
 )
@@ -58,7 +57,7 @@ def make_bench(
         task=task,
         algorithm=make_algorithm(algorithm or task.default_algorithm),
         sampling=prepared.sampling,
-        settings=SweepSettings(**vars(rl)),
+        settings=rl,
         heldout=held_out(task, heldout.heldout_prompts, heldout.heldout_samples),
         learning_rates=(learning_rate or default_rate(prepared),),
     )

@@ -24,9 +24,9 @@ def choose_layers(
     first; and with a `ranking`, best first, `auto`, its first, and `top:K`, its first K. Raises
     LayerpickError for anything else, and for layers that the model has not.
     """
-    kind, number = _parsed(text)
-    if kind == "all":
+    if text == "all":
         return tuple(range(count))
+    kind, number = _parsed(text)
     if kind == "middle":
         wanted = min(number, count)
         start = (count - wanted) // 2
@@ -53,4 +53,4 @@ def _parsed(text: str) -> tuple[str, int]:
     if text == "auto":
         return "top", 1
     match = _COUNTED.fullmatch(text)
-    return (match[1], int(match[2])) if match else (text, 0)
+    return (match[1], int(match[2])) if match else ("numbers", 0)

@@ -25,9 +25,9 @@ from layerpick.training.episodes.scoring import held_out
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.choosing import choose_layers
 from layerpick.training.models.defaults import read_defaults, reference_model, with_defaults
+from layerpick.training.settings import RlSettings
 from layerpick.training.sweeps.multiplexed import (
     Bench,
-    SweepSettings,
     run_pass,
 )
 from layerpick.training.sweeps.one_by_one import run_trl_pass
@@ -55,7 +55,7 @@ def bench(tiny, tmp_path):
         task=task,
         algorithm=make_algorithm("grpo"),
         sampling=SamplingSettings(4, rows=1000),
-        settings=SweepSettings(steps=4, prompts=4, group_size=4),
+        settings=RlSettings(steps=4, prompts=4, group_size=4),
         heldout=held_out(task, 16, 2),
         learning_rates=(1e-4, 3e-3),
     )
@@ -158,7 +158,7 @@ def test_settings_that_came_later_leave_old_hashes_alone():
 
 
 def test_training_raises_the_reward(bench):
-    bench = replace(bench, settings=SweepSettings(steps=30, prompts=4, group_size=8))
+    bench = replace(bench, settings=RlSettings(steps=30, prompts=4, group_size=8))
     (full,) = run_pass(bench, [RunKey(kind="full", seed=0, learning_rate=3e-3)])
     (base,) = run_pass(bench, [RunKey(kind="base", seed=0)])
     assert full.score > base.score + 3 * base.error
