@@ -49,6 +49,11 @@ class TaskSummary(_Value):
     algorithm: str
     source: str = Field(description="data set, generator or world")
     data_hash: str
+    prompt_form: str = Field(default="", description="what stood around each row, in words")
+    settings_hash: str | None = Field(
+        default=None, description="of the form of the prompts, stop strings, reward and the like"
+    )
+    note: str | None = Field(default=None, description="what the form leaves out, if anything")
 
 
 class RolloutSummary(_Value):
