@@ -4,6 +4,9 @@ Errors. A score's error over prompts and the scatter between seeds are added in 
 seeds, σ² = σ²_prompts + s²_seeds / S, the first from each prompt's mean over the seeds. Held-out
 prompts are the same in every run, so what they share cancels in a difference of scores: whether
 two layers can be told apart is judged on their difference by prompt.
+
+Rates. A sweep at a shared rate has one score for each policy and seed. One with own rates has
+several, and `calibration.sweeps.rates` makes one of them; all else is read the same way.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
+from layerpick.calibration.sweeps.rates import chosen_rates, cross_fitted
 from layerpick.calibration.sweeps.values import Score, Sweep
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sweeps.records import RunRecord, RunSettings
@@ -31,7 +35,11 @@ class Measured:
     """(seeds, prompts), float64."""
     seeds: tuple[int, ...]
     curve: tuple[float, ...]
-    """Mean training reward of each step, over the seeds."""
+    """Mean training reward of each step, over the seeds and the rates chosen."""
+    alone: np.ndarray
+    """(seeds,), float64: what each seed scores as a sweep of its own, its rate chosen by itself."""
+    rates: tuple[float, ...] = ()
+    """Those at which the first and the second half of the prompts are scored, or the shared one."""
     failures: tuple[str, ...] = ()
 
     @property
@@ -45,14 +53,17 @@ class Reading:
     """A sweep as it stands in its folder."""
 
     settings: RunSettings
-    learning_rate: float
+    learning_rate: float | None
+    """The shared one; None where each policy has its own."""
     learning_rate_grid: tuple[float, ...]
     base: Measured
     full: Measured
     layers: Mapping[int, Measured]
     """Those with a score."""
     failed: Mapping[int, str]
-    """Layers whose run failed in every seed, and why."""
+    """Layers whose run failed in every seed, or at every rate in some seed, and why."""
+    unfinished: tuple[int, ...]
+    """Layers that no seed has trained at every rate yet."""
     seconds: float
     tokens: int
 
@@ -120,8 +131,8 @@ class Reading:
 
         by_seed: dict[int, dict[int, float]] = defaultdict(dict)
         for layer, measured in self.layers.items():
-            for seed, scores in zip(measured.seeds, measured.scores, strict=True):
-                by_seed[seed][layer] = float(scores.mean())
+            for seed, score in zip(measured.seeds, measured.alone.tolist(), strict=True):
+                by_seed[seed][layer] = score
         correlations = []
         for first, second in combinations(by_seed.values(), 2):
             shared = sorted(set(first) & set(second))
@@ -148,20 +159,16 @@ def read_sweep(records: Sequence[RunRecord]) -> Reading:
 
     Raises LayerpickError when the base score, the full run or every layer is missing.
     """
-    layer_runs = [record for record in records if record.run.kind == "layer"]
-    rate = _learning_rate(records, layer_runs)
-    full = [
-        record
-        for record in records
-        if record.run.kind == "full" and record.run.learning_rate == rate
-    ]
-    base = _measured([record for record in records if record.run.kind == "base"])
-    together = _measured(full)
+    grid = _grid(records)
+    base = _at_one_rate([record for record in records if record.run.kind == "base"])
+    full = [record for record in records if record.run.kind == "full"]
+    together = _measured(full, grid)
     by_layer: dict[int, list[RunRecord]] = defaultdict(list)
-    for record in layer_runs:
-        if record.run.layer is not None and record.run.learning_rate == rate:
+    for record in records:
+        if record.run.layer is not None:
             by_layer[record.run.layer].append(record)
-    measured = {layer: _measured(runs) for layer, runs in sorted(by_layer.items())}
+    begun = {layer: _finished(runs, grid) for layer, runs in sorted(by_layer.items())}
+    measured = {layer: _measured(runs, grid) for layer, runs in begun.items() if runs}
     layers = {layer: found for layer, found in measured.items() if found is not None}
     if base is None or together is None or not layers:
         lacking = "base score" if base is None else "full run" if together is None else "layer"
@@ -169,40 +176,100 @@ def read_sweep(records: Sequence[RunRecord]) -> Reading:
             f"The sweep of {records[0].settings.model} has no finished {lacking} yet: run "
             f"`layerpick sweep` to its end."
         )
+    own = records[0].settings.rates == "own"
     return Reading(
         settings=records[0].settings,
-        learning_rate=rate,
-        learning_rate_grid=records[0].learning_rate_grid,
+        learning_rate=None if own else grid[0],
+        learning_rate_grid=grid if own else records[0].learning_rate_grid,
         base=base,
         full=together,
         layers=layers,
         failed={
-            layer: str(runs[0].reason) for layer, runs in by_layer.items() if layer not in layers
+            layer: next(str(run.reason) for run in begun[layer] if run.status == "failed")
+            for layer, found in measured.items()
+            if found is None
         },
+        unfinished=tuple(layer for layer, runs in begun.items() if own and not runs),
         seconds=sum(record.seconds for record in records),
         tokens=sum(record.tokens for record in records),
     )
 
 
-def _learning_rate(records: Sequence[RunRecord], layer_runs: Sequence[RunRecord]) -> float:
-    """The rate that the layers were trained with, or that the full run has with most seeds."""
-    runs = layer_runs or [record for record in records if record.run.kind == "full"]
+def _grid(records: Sequence[RunRecord]) -> tuple[float, ...]:
+    """The rates to read, ascending: all that policies were trained at, or the shared one.
+
+    A shared one is that of the layers, or else that of the full run with most seeds.
+    """
+    runs = [record for record in records if record.run.kind == "layer"]
+    if records[0].settings.rates == "own" or not runs:
+        runs += [record for record in records if record.run.kind == "full"]
     rates = [record.run.learning_rate for record in runs if record.run.learning_rate is not None]
-    return max(set(rates), key=lambda rate: (rates.count(rate), -rate)) if rates else 0.0
+    if records[0].settings.rates == "own":
+        return tuple(sorted(set(rates)))
+    return (max(set(rates), key=lambda rate: (rates.count(rate), -rate)) if rates else 0.0,)
 
 
-def _measured(records: Sequence[RunRecord]) -> Measured | None:
+def _finished(records: Sequence[RunRecord], grid: Sequence[float]) -> list[RunRecord]:
+    """A policy's runs in the seeds that have one at every rate of the grid."""
+    found: dict[int, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if record.run.learning_rate in grid:
+            found[record.run.seed].append(record)
+    return [record for runs in found.values() if len(runs) == len(grid) for record in runs]
+
+
+def _measured(records: Sequence[RunRecord], grid: tuple[float, ...]) -> Measured | None:
+    """One policy's finished runs at the best rate for it; None where no rate can be used.
+
+    A rate of several can be used if the policy failed in no seed.
+    """
+    by_rate = {
+        rate: [record for record in _finished(records, grid) if record.run.learning_rate == rate]
+        for rate in grid
+    }
+    if len(grid) == 1:
+        return _at_one_rate(by_rate[grid[0]], grid)
+    usable = {
+        rate: found
+        for rate, runs in by_rate.items()
+        if all(run.status == "done" for run in runs) and (found := _at_one_rate(runs, (rate,)))
+    }
+    if not usable:
+        return None
+    scores = np.array([found.scores for found in usable.values()])
+    chosen = [list(usable)[rate] for rate in chosen_rates(scores)]
+    return Measured(
+        scores=cross_fitted(scores),
+        seeds=next(iter(usable.values())).seeds,
+        curve=_mean_curve([usable[rate].curve for rate in chosen]),
+        alone=np.array([cross_fitted(scores[:, [s]]).mean() for s in range(scores.shape[1])]),
+        rates=tuple(chosen),
+        failures=_failures(records),
+    )
+
+
+def _at_one_rate(records: Sequence[RunRecord], rates: tuple[float, ...] = ()) -> Measured | None:
     done = sorted((r for r in records if r.status == "done"), key=lambda record: record.run.seed)
     if not done:
         return None
-    curves = [record.curve for record in done]
-    shortest = min(len(curve) for curve in curves)
+    scores = np.array([record.prompt_scores for record in done])
     return Measured(
-        scores=np.array([record.prompt_scores for record in done]),
+        scores=scores,
         seeds=tuple(record.run.seed for record in done),
-        curve=tuple(np.mean([curve[:shortest] for curve in curves], axis=0).tolist()),
-        failures=tuple(str(record.reason) for record in records if record.status == "failed"),
+        curve=_mean_curve([record.curve for record in done]),
+        alone=scores.mean(axis=1),
+        rates=rates,
+        failures=_failures(records),
     )
+
+
+def _mean_curve(curves: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    shortest = min(len(curve) for curve in curves)
+    return tuple(np.mean([curve[:shortest] for curve in curves], axis=0).tolist())
+
+
+def _failures(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    return tuple(str(record.reason) for record in records if record.status == "failed")
 
 
 def difference(scores: np.ndarray) -> Score:

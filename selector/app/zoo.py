@@ -98,7 +98,7 @@ would, and all probes are measured. What is in the folder already is not measure
     from layerpick.training.tasks.base import TaskSettings
 
     names = _names(models)
-    choice = SweepChoice(seeds=seeds, steps=SWEEP_STEPS, probes=tuple(PROBES))
+    choice = SweepChoice(seeds=seeds, steps=SWEEP_STEPS, rates="shared", probes=tuple(PROBES))
     with reporting() as reporter:
         for name in names:
             folder, model = _build(name, zoo, reporter), ZOO[name]

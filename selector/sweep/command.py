@@ -37,12 +37,20 @@ def sweep(
     lr_grid: Annotated[
         str | None,
         typer.Option(
-            help="Learning rates, separated by commas: the best on the full run is used for all. "
-            "By the model's size if left out.",
+            help="Learning rates, separated by commas: every policy is trained at each, and has "
+            "the one that is best for it. By the model's size if left out.",
             rich_help_panel=SWEEP,
             show_default=False,
         ),
     ] = None,
+    shared_lr: Annotated[
+        bool,
+        typer.Option(
+            "--shared-lr",
+            help="One learning rate for all, the best of the full run, as in arXiv 2607.01232.",
+            rich_help_panel=SWEEP,
+        ),
+    ] = False,
     kl: Annotated[
         float,
         typer.Option(
@@ -106,15 +114,17 @@ def sweep(
 ) -> None:
     """Measure which layer RL should train: every layer alone, against full-parameter RL.
 
-    Scores the model, trains it once in full and once per layer, and scores every result on \
-held-out prompts. What is in the folder already is not measured again, so a sweep can be stopped \
-and started at any time, and several can fill one folder.
+    Scores the model, trains it in full and each layer alone, and scores every result on held-out \
+prompts. All are trained at every learning rate of a grid; the best one for each is chosen on one \
+half of the held-out prompts and scored on the other, both ways round. What is in the folder \
+already is not measured again, so a sweep can be stopped and started at any time, and several can \
+fill one folder.
 
     Examples:
 
       layerpick sweep --seeds 3
 
-      layerpick sweep HuggingFaceTB/SmolLM2-135M --task math --layers every:5
+      layerpick sweep HuggingFaceTB/SmolLM2-135M --lr-grid 1e-5,3e-5,1e-4 --layers every:5
 
       layerpick sweep --show sweeps
     """
@@ -158,6 +168,7 @@ and started at any time, and several can fill one folder.
                 engine=engine,
                 steps=steps,
                 learning_rates=_rates(lr_grid),
+                rates="shared" if shared_lr else "own",
                 beta=kl,
                 heldout_prompts=heldout_prompts,
                 heldout_samples=heldout_samples,

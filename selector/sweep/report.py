@@ -57,13 +57,25 @@ def sentences(reading: Reading) -> list[str]:
         else f"Noise ceiling: a repetition ranks the layers with rank correlation {ceiling:.2f}."
     )
     lines += [f"Layer {layer} failed: {reason}." for layer, reason in reading.failed.items()]
-    grid = ", ".join(f"{rate:g}" for rate in reading.learning_rate_grid)
+    if reading.unfinished:
+        listed = ", ".join(str(layer) for layer in reading.unfinished)
+        lines.append(f"Not trained at every learning rate yet: {listed}.")
     lines.append(
-        f"Learning rate {reading.learning_rate:g} of {grid}; frozen weights in "
+        f"{_rates_in_words(reading)}; frozen weights in "
         f"{reading.settings.dtype}, trained in float32; {reading.seconds:.0f} s, "
         f"{reading.tokens:,} tokens written."
     )
     return lines
+
+
+def _rates_in_words(reading: Reading) -> str:
+    grid = ", ".join(f"{rate:g}" for rate in reading.learning_rate_grid)
+    if reading.learning_rate is not None:
+        return f"Learning rate {reading.learning_rate:g} of {grid}"
+    return (
+        f"Each at its own learning rate of {grid}, chosen on one half of the held-out prompts and "
+        f"scored on the other, both ways round"
+    )
 
 
 def to_json(readings: Sequence[Reading]) -> str:
@@ -117,6 +129,7 @@ def _rows(reading: Reading) -> list[dict[str, Any]]:
                 "contribution": contribution.mean if contribution else None,
                 "contribution_error": contribution.error if contribution else None,
                 "seeds": len(measured.seeds),
+                "learning_rates": measured.rates,
                 "curve": measured.curve,
                 "failures": measured.failures,
             }
@@ -145,7 +158,8 @@ def _table(reading: Reading) -> Table:
     table = Table(
         title=f"{settings.model} · {settings.task} ({settings.source}) · {settings.algorithm}"
     )
-    for name in ("run", "score", "contribution", "training reward"):
+    own = ["learning rate"] if reading.learning_rate is None else []
+    for name in ("run", "score", "contribution", *own, "training reward"):
         table.add_column(name, justify="left" if name in ("run", "training reward") else "right")
     rows = _rows(reading)
     rewards = [value for row in rows for value in row["curve"]]
@@ -156,6 +170,10 @@ def _table(reading: Reading) -> Table:
             name,
             _number(row["score"], row["score_error"]),
             _number(row["contribution"], row["contribution_error"]),
+            *(
+                [" / ".join(f"{rate:g}" for rate in dict.fromkeys(row["learning_rates"]))]
+                * len(own)
+            ),
             sparkline(row["curve"], low, high),
             style="bold green" if row["layer"] == reading.best else None,
         )

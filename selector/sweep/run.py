@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from layerpick.probes.trials.on_policy import STEPS
 from layerpick.selector.prepare import ModelChoice, Prepared, RolloutChoice, prepare
 from layerpick.selector.progress import Reporter
 from layerpick.selector.suggestion.probing import feature_table, probe
+from layerpick.selector.training_run.run import default_rate
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.scoring import held_out
 from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.sweeps.multiplexed import Bench, SweepSettings, model_label, run_pass
+from layerpick.training.sweeps.records import Rates, RunRecord
 from layerpick.training.sweeps.sweep import (
     Measure,
     SweepPlan,
@@ -40,6 +43,7 @@ class SweepChoice:
     steps: int = 60
     learning_rates: tuple[float, ...] | None = None
     """None: by the model's size."""
+    rates: Rates = "own"
     beta: float = 0.0
     heldout_prompts: int = 256
     heldout_samples: int = 4
@@ -82,15 +86,23 @@ def measure_sweep(
             beta=choice.beta,
         ),
         heldout=held_out(prepared.task, choice.heldout_prompts, choice.heldout_samples),
-        learning_rates=choice.learning_rates or default_rates(loaded),
+        learning_rates=choice.learning_rates or default_rates(loaded, choice.rates),
+        rates=choice.rates,
     )
     folder = sweep_folder(root, model_label(loaded.identity), prepared.task.name, chosen.name)
     plan = SweepPlan(layers, choice.seeds, choice.policies_per_pass, choice.engine)
     records = run_sweep(bench, plan, FolderStore(folder), _measure(choice.engine), reporter)
-    rate = max(record.run.learning_rate or 0.0 for record in records if record.run.kind == "layer")
+    rate = _probed_rate(prepared, choice.rates, records)
     probed = replace(rollouts, prompts=choice.probe_prompts)
     _measure_features(prepared, chosen, probed, choice.probes, rate, folder, reporter)
     return folder
+
+
+def _probed_rate(prepared: Prepared, rates: Rates, records: Sequence[RunRecord]) -> float:
+    """What probes that train take as the rate: the shared one, or what `suggest` would take."""
+    if rates == "own":
+        return default_rate(prepared)
+    return max(record.run.learning_rate or 0.0 for record in records if record.run.kind == "layer")
 
 
 def _measure_features(

@@ -19,7 +19,7 @@ from layerpick.training.runs.folder import RunDescription, RunFolder, RunResult
 from layerpick.training.sweeps.records import RunSettings
 
 SCHEMA_VERSION = 1
-MAY_DIFFER = {"engine", "dtype", "model", "revision"}
+MAY_DIFFER = {"engine", "dtype", "model", "revision", "rates"}
 """Settings of a run that need not be its sweep's."""
 
 

@@ -8,6 +8,7 @@ that policy alone.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -39,7 +40,8 @@ MOST_LOGITS = {True: 1 << 29, False: 1 << 26}
 class LearningSettings:
     """How policies learn; the defaults are TRL's but for the learning rate's schedule: none."""
 
-    learning_rate: float
+    learning_rate: float | tuple[float, ...]
+    """Of all policies, or of each."""
     epsilon: float = 0.2
     """The importance ratio counts within 1 ± ε only."""
     beta: float = 0.0
@@ -117,9 +119,13 @@ class Learner:
         self._chunk_tokens = min(chunk_tokens, max(256, logits))
         self._pad = model.tokenizer.pad_token_id
         self._packs = packs(model.model, self._pad, model.device, model.dtype)
-        trained = [p for policy in range(len(policies)) for p in policies.parameters(policy)]
+        by_rate: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
+        for policy, rate in enumerate(np.broadcast_to(settings.learning_rate, len(policies))):
+            by_rate[float(rate)] += policies.parameters(policy)
         self._optimizer = torch.optim.AdamW(
-            trained, settings.learning_rate, weight_decay=0.0, fused=True
+            [{"params": trained, "lr": rate} for rate, trained in by_rate.items()],
+            weight_decay=0.0,
+            fused=True,
         )
 
     def update(self, lessons: Sequence[Lesson]) -> tuple[np.ndarray, list[int]]:

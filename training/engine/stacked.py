@@ -1,13 +1,14 @@
 """Many single-layer policies of one frozen model, stacked on the batch axis.
 
 Every policy differs from the model in one layer, so one pass of the model serves the rows of all
-of them. Rows are ordered by policy, policies by layer. In layer k the rows of the policy of layer
-k go through its own copy of that layer:
+of them. Several policies may train the same layer, at rates of their own. Rows are ordered by
+policy, policies by layer. In layer k the rows of each policy of layer k go through its own copy of
+that layer:
 
-* to act, the model's layer runs on all rows and the result of the policy's rows is replaced; the
-  copy keeps the key-value cache of its own rows;
-* to learn, the rows are split into three: those of policies below, which are in the graph; the
-  policy's own, which join it here; and those of policies above, which need no graph yet.
+* to act, the model's layer runs on all rows and the results of these policies' rows are replaced;
+  each copy keeps the key-value cache of its own rows;
+* to learn, the rows are split: those of policies below, which are in the graph; those of each
+  policy of this layer, which join it here; and those of policies above, which need no graph yet.
 
 No two policies share a trained parameter, so one backward pass gives each its own gradient.
 
@@ -32,11 +33,12 @@ from layerpick.training.models.loading import LoadedModel
 
 
 class SingleLayerPolicies(Policies):
-    """One policy for each of some layers."""
+    """One policy for each layer named; a layer named twice has two."""
 
     def __init__(self, model: LoadedModel, layers: Sequence[int]):
         self.model = model
-        self.layers = tuple(sorted(set(layers)))
+        self.layers = tuple(sorted(layers))
+        """Of each policy, its layer."""
         self.streams = tuple(FIRST_LAYER_STREAM + layer for layer in self.layers)
         self.copies = tuple(TrainedCopy(model.layers[layer]) for layer in self.layers)
 
@@ -51,18 +53,28 @@ class SingleLayerPolicies(Policies):
         return _StackedDecoder(self, owners)
 
     @contextmanager
-    def acting(self, owners: Sequence[int], cache: Any, own_cache: Any) -> Iterator[None]:
-        """Layers run on all rows; each policy's own rows are replaced by its copy's result."""
-        with self._replaced(_Acting(owners, cache, own_cache)):
+    def acting(
+        self, owners: Sequence[int], cache: Any, own_caches: Sequence[Any]
+    ) -> Iterator[None]:
+        """Layers run on all rows; each policy's own rows are replaced by its copy's result.
+
+        The n-th policy of a layer reads and writes the n-th of its own caches.
+        """
+        with self._replaced(_Acting(owners, cache, own_caches)):
             yield
+
+    def of_layer(self, layer: int) -> range:
+        """The policies of a layer, if any; it starts at the first policy of this layer or above."""
+        first, end = np.searchsorted(self.layers, [layer, layer + 1])
+        return range(int(first), int(end))
 
     @contextmanager
     def _replaced(self, rows: _Rows) -> Iterator[None]:
-        by_layer = dict(zip(self.layers, self.copies, strict=True))
         with ExitStack() as stack:
             for layer, module in enumerate(self.model.layers):
-                policy = int(np.searchsorted(self.layers, layer))
-                forward = rows.forward(module.forward, policy, by_layer.get(layer))
+                own = self.of_layer(layer)
+                copies = self.copies[own.start : own.stop]
+                forward = rows.forward(module.forward, own.start, copies)
                 stack.enter_context(replaced_forward(module, forward))
             yield
 
@@ -92,10 +104,11 @@ class _Rows:
         start, end = np.searchsorted(self.owners, [policy, policy + 1])
         return int(start), int(end)
 
-    def forward(self, base: Any, policy: int, own: TrainedCopy | None) -> Any:
+    def forward(self, base: Any, first: int, copies: Sequence[TrainedCopy]) -> Any:
         """What takes the place of a layer's `forward`.
 
-        `policy` is that of this layer, if `own` is its copy; else the first one above it.
+        `copies` are those of the layer's policies, the first of which is number `first`; where it
+        has none, `first` is the first policy above it.
         """
         raise NotImplementedError
 
@@ -103,52 +116,57 @@ class _Rows:
 class _Acting(_Rows):
     """No graph is needed, and rows must find their cache."""
 
-    def __init__(self, owners: Sequence[int], cache: Any, own_cache: Any):
+    def __init__(self, owners: Sequence[int], cache: Any, own_caches: Sequence[Any]):
         super().__init__(owners)
         self._cache = cache
-        self._own_cache = own_cache
+        self._own_caches = own_caches
 
-    def forward(self, base: Any, policy: int, own: TrainedCopy | None) -> Any:
-        start, end = self.of(policy)
-        if own is None or start == end:
+    def forward(self, base: Any, first: int, copies: Sequence[TrainedCopy]) -> Any:
+        rows = [self.of(first + number) for number in range(len(copies))]
+        own = [
+            (start, end, copies[number], {id(self._cache): self._own_caches[number]})
+            for number, (start, end) in enumerate(rows)
+            if start < end
+        ]
+        if not own:
             return base
 
         def layer(*args: Any, **kwargs: Any) -> Any:
-            given = self._part((args, kwargs), start, end)
+            given = [
+                take_rows((args, kwargs), self.count, start, end, caches)
+                for start, end, _, caches in own
+            ]
             output = base(*args, **kwargs)
-            hidden, replaced = _hidden(output), _hidden(own(*given[0], **given[1]))
-            hidden[start:end] = replaced
+            hidden = _hidden(output)
+            for (start, end, copy, _), (own_args, own_kwargs) in zip(own, given, strict=True):
+                hidden[start:end] = _hidden(copy(*own_args, **own_kwargs))
             return output
 
         return layer
-
-    def _part(self, value: Any, start: int, end: int) -> Any:
-        return take_rows(value, self.count, start, end, {id(self._cache): self._own_cache})
 
 
 class _Learning(_Rows):
     """A graph is built for rows from their policy's own layer on."""
 
-    def forward(self, base: Any, policy: int, own: TrainedCopy | None) -> Any:
-        start, end = self.of(policy)
-        end = end if own is not None else start
+    def forward(self, base: Any, first: int, copies: Sequence[TrainedCopy]) -> Any:
+        own = [self.of(first + number) for number in range(len(copies))]
+        start = self.of(first)[0]
+        end = own[-1][1] if own else start
+        spans = [(0, start), *own, (end, self.count)]
+        sizes = [last - begin for begin, last in spans]
 
         def layer(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            # One split, not three slices: its gradient is one concatenation.
-            hidden = hidden_states.split([start, end - start, self.count - end])
-
-            def run(module: Any, part: int, first: int, last: int) -> Any:
-                given = take_rows((args, kwargs), self.count, first, last)
-                return module(hidden[part], *given[0], **given[1])
-
+            # One split, not several slices: its gradient is one concatenation.
+            hidden = hidden_states.split(sizes)
             parts = []
-            if start > 0:
-                parts.append(run(base, 0, 0, start))
-            if end > start:
-                parts.append(run(own, 1, start, end))
-            if end < self.count:
-                with torch.no_grad():
-                    parts.append(run(base, 2, end, self.count))
+            for module, part, (begin, last) in zip(
+                (base, *copies, base), hidden, spans, strict=True
+            ):
+                if begin == last:
+                    continue
+                given = take_rows((args, kwargs), self.count, begin, last)
+                with torch.set_grad_enabled(torch.is_grad_enabled() and begin < end):
+                    parts.append(module(part, *given[0], **given[1]))
             return parts[0] if len(parts) == 1 else _joined(parts)
 
         return layer
@@ -194,31 +212,33 @@ class _StackedDecoder(Decoder):
         super().__init__(model.model, model.tokenizer.pad_token_id, len(owners))
         self._policies = policies
         self._owners = np.asarray(owners)
-        self._own_cache = DynamicCache()
+        most = max(len(policies.of_layer(layer)) for layer in policies.layers)
+        self._own_caches = [DynamicCache() for _ in range(most)]
 
     def keep(self, rows: Sequence[int]) -> None:
         super().keep(rows)
         kept = np.asarray(rows)
-        for layer, start, end in self._own_rows():
+        for cached, start, end in self._own_rows():
             own = kept[(kept >= start) & (kept < end)] - start
             index = torch.from_numpy(own).to(self._device)
-            self._own_cache.layers[layer].batch_select_indices(index)
+            cached.batch_select_indices(index)
         self._owners = self._owners[kept]
 
     def _rearrange(self, order: Tensor) -> None:
         super()._rearrange(order)
-        for layer, start, end in self._own_rows():
-            rearrange_slots(self._own_cache.layers[layer], order[start:end])
+        for cached, start, end in self._own_rows():
+            rearrange_slots(cached, order[start:end])
 
-    def _own_rows(self) -> Iterator[tuple[int, int, int]]:
-        """Layer, first row and end of every policy that has rows."""
+    def _own_rows(self) -> Iterator[tuple[Any, int, int]]:
+        """The cached layer, first row and end of every policy that has rows."""
         for policy, layer in enumerate(self._policies.layers):
             start, end = _Rows(self._owners).of(policy)
             if start < end:
-                yield layer, start, end
+                number = policy - self._policies.of_layer(layer).start
+                yield self._own_caches[number].layers[layer], start, end
 
     def _forward(self, tokens: Tensor, mask: Tensor, last: Tensor) -> Tensor:
-        with self._policies.acting(self._owners.tolist(), self._cache, self._own_cache):
+        with self._policies.acting(self._owners.tolist(), self._cache, self._own_caches):
             return super()._forward(tokens, mask, last)
 
 

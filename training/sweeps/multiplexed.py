@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,12 +25,17 @@ from layerpick.training.episodes.scoring import HeldOut, HeldOutScore, score_mod
 from layerpick.training.episodes.trajectory import hash_text
 from layerpick.training.models.defaults import REFERENCE
 from layerpick.training.models.loading import LoadedModel, ModelIdentity
-from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
-from layerpick.training.tasks.base import Task
+from layerpick.training.sweeps.records import Rates, RunKey, RunRecord, RunSettings
+from layerpick.training.tasks.base import Task, TaskSettings
 
 SCORING_STEP = 2**31
 """Stands for the step number in the seed of the scoring's noise."""
 PACKAGES = ("layerpick", "torch", "transformers", "trl", "numpy")
+FIRST_SETTINGS = (
+    *("dataset", "template", "stop", "reward", "all_or_nothing"),
+    *("unsafe_exec", "env", "max_turns", "invalid_penalty"),
+)
+"""Task settings that every stored hash covers."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class Bench:
     settings: SweepSettings
     heldout: HeldOut
     learning_rates: tuple[float, ...]
-    """The grid that the full run's learning rate is chosen from."""
+    """The grid that learning rates are chosen from."""
+    rates: Rates = "shared"
 
     def run_settings(self, engine: str) -> RunSettings:
         """What a stored run must have been made with to be reused."""
@@ -72,7 +78,7 @@ class Bench:
             task=task.name,
             source=source_label(task),
             data_hash=task.fingerprint(),
-            task_settings_hash=hash_text(repr({**asdict(task.settings), "dataset": None})),
+            task_settings_hash=settings_hash(task.settings),
             algorithm=self.algorithm.name,
             engine=engine,
             steps=settings.steps,
@@ -87,15 +93,31 @@ class Bench:
             heldout_prompts=len(self.heldout.prompts),
             heldout_samples=self.heldout.samples,
             prompts_hash=self.heldout.fingerprint,
+            rates=self.rates,
         )
 
-    def training(self, learning_rate: float) -> TrainingSettings:
+    def training(self, learning_rate: float | tuple[float, ...]) -> TrainingSettings:
         """How one pass is trained."""
         chosen = self.settings
         learning = LearningSettings(
             learning_rate, chosen.epsilon, chosen.beta, chosen.max_grad_norm
         )
         return TrainingSettings(learning, chosen.steps, chosen.prompts, chosen.group_size)
+
+
+def settings_hash(settings: TaskSettings) -> str:
+    """Hash of all task settings but the data set, which has its own.
+
+    Fields that the first records did not have count where they are set, so that a task asked for
+    as before keeps its hash.
+    """
+    values, defaults = asdict(replace(settings, dataset=None)), asdict(TaskSettings())
+    told = {
+        name: value
+        for name, value in values.items()
+        if name in FIRST_SETTINGS or value != defaults[name]
+    }
+    return hash_text(repr(told))
 
 
 def model_label(identity: ModelIdentity) -> str:
@@ -115,11 +137,13 @@ def source_label(task: Task) -> str:
 def run_pass(
     bench: Bench, keys: Sequence[RunKey], on_step: Callable[[int], None] = lambda _: None
 ) -> list[RunRecord]:
-    """Measure runs with the multiplexed engine: of one seed, one learning rate and one kind.
+    """Measure runs with the multiplexed engine: of one seed and one kind.
 
-    A base score or a full run is a pass of its own. Raises torch.OutOfMemoryError when the pass
-    does not fit.
+    A base score or a full run is a pass of its own; runs of layers may share layers and differ in
+    their learning rates. Records come by layer, then by rate. Raises torch.OutOfMemoryError when
+    the pass does not fit.
     """
+    keys = sorted(keys, key=lambda key: (key.layer or 0, key.learning_rate or 0.0))
     first = keys[0]
     start = time.perf_counter()
     noise = step_seed(first.seed, SCORING_STEP)
@@ -138,7 +162,7 @@ def run_pass(
             bench.task,
             bench.algorithm,
             bench.sampling,
-            bench.training(first.learning_rate or 0.0),
+            bench.training(tuple(key.learning_rate or 0.0 for key in keys)),
             seed=first.seed,
             chunk_tokens=bench.settings.chunk_tokens,
             on_step=on_step,

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION: Literal[1] = 1
 
+Rates = Literal["shared", "own"]
+"""Whether all runs of a sweep are trained at one learning rate, or each policy at its own best."""
+
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +59,11 @@ class RunSettings(_Value):
     heldout_prompts: int
     heldout_samples: int
     prompts_hash: str = Field(description="of the held-out prompts")
+    rates: Rates = Field(
+        default="shared",
+        description="shared: one learning rate for all runs, chosen on the full run; own: every "
+        "policy is trained at every rate of the grid, and its own is chosen when scores are read",
+    )
 
 
 class RunRecord(_Value):

@@ -4,8 +4,10 @@ Nothing that a store holds is measured again, so a sweep that was killed goes on
 and several sweeps may fill one store side by side. The unit is a pass: what a kill loses is the
 pass it hits.
 
-The learning rate is chosen on the full run of the first seed, by its mean training reward over
-the last quarter of the steps, and reused for everything else.
+With own rates every policy, full and single-layer, is trained at every learning rate of the grid;
+which of them counts is decided when scores are read. With a shared rate, as in arXiv 2607.01232, it
+is chosen on the full run of the first seed, by its mean training reward over the last quarter of
+the steps, and reused for everything else.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ from layerpick.training.engine.stacked import check_multiplexing
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.sweeps.multiplexed import Bench
-from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
+from layerpick.training.sweeps.records import Rates, RunKey, RunRecord, RunSettings
 
 POLL_SECONDS = 2.0
 """How often a sweep looks whether another has finished a run that it waits for."""
 RATES_BY_SIZE = ((10_000_000, (2e-4, 5e-4, 1e-3)), (50_000_000, (5e-5, 1e-4, 3e-4)))
 RATES_OF_LARGE_MODELS = (1e-5, 3e-5)
+HIGHER_RATE = 1e-4
+"""Added where each policy has its own rate: one layer stands more than a whole large model."""
 
 Measure = Callable[[Bench, Sequence[RunKey], Callable[[int], None]], list[RunRecord]]
 
@@ -91,10 +95,11 @@ def choose_layers(spec: str, count: int) -> tuple[int, ...]:
     return chosen
 
 
-def default_rates(model: LoadedModel) -> tuple[float, ...]:
+def default_rates(model: LoadedModel, rates: Rates = "shared") -> tuple[float, ...]:
     """Learning rates to choose from, by the model's size: larger models want smaller ones."""
     size = sum(parameter.numel() for parameter in model.model.parameters())
-    return next((rates for limit, rates in RATES_BY_SIZE if size < limit), RATES_OF_LARGE_MODELS)
+    large = RATES_OF_LARGE_MODELS + ((HIGHER_RATE,) if rates == "own" else ())
+    return next((grid for limit, grid in RATES_BY_SIZE if size < limit), large)
 
 
 def run_sweep(
@@ -102,7 +107,9 @@ def run_sweep(
 ) -> list[RunRecord]:
     """Measure whatever the store lacks; returns all records of the plan.
 
-    Raises LayerpickError when no learning rate of the grid can be used, when the model cannot be
+    Full runs are passes of their own; the layers of one seed, at all rates, share passes.
+
+    Raises LayerpickError when no learning rate of the grid can be shared, when the model cannot be
     multiplexed, and for float16 models, whose gradients vanish.
     """
     if bench.model.dtype == torch.float16:
@@ -110,25 +117,32 @@ def run_sweep(
     if plan.engine == "multiplexed":
         check_multiplexing(bench.model)
     sweep = _Sweep(bench, plan, store, measure, reporter)
-    base = sweep.complete([[RunKey(kind="base", seed=seed)] for seed in range(plan.seeds)])
-    trials = sweep.complete(
-        [[RunKey(kind="full", seed=0, learning_rate=rate)] for rate in bench.learning_rates]
-    )
-    rate = choose_rate(trials)
-    reporter.note(f"Learning rate {rate:g}, chosen on the full run.")
+    seeds, rates = range(plan.seeds), bench.learning_rates
+    base = sweep.complete([[RunKey(kind="base", seed=seed)] for seed in seeds])
     full = sweep.complete(
-        [[RunKey(kind="full", seed=seed, learning_rate=rate)] for seed in range(1, plan.seeds)]
+        [
+            [RunKey(kind="full", seed=seed, learning_rate=rate)]
+            for seed in (seeds if bench.rates == "own" else seeds[:1])
+            for rate in rates
+        ]
     )
+    if bench.rates == "shared":
+        rates = (choose_rate(full),)
+        reporter.note(f"Learning rate {rates[0]:g}, chosen on the full run.")
+        full += sweep.complete(
+            [[RunKey(kind="full", seed=seed, learning_rate=rates[0])] for seed in seeds[1:]]
+        )
     layers = sweep.complete(
         [
             [
                 RunKey(kind="layer", seed=seed, learning_rate=rate, layer=layer)
                 for layer in plan.layers
+                for rate in rates
             ]
-            for seed in range(plan.seeds)
+            for seed in seeds
         ]
     )
-    return [*base, *trials, *full, *layers]
+    return [*base, *full, *layers]
 
 
 def choose_rate(trials: Sequence[RunRecord]) -> float:
@@ -192,7 +206,7 @@ class _Sweep:
         """Records of one pass after another; halves passes that do not fit."""
         while keys:
             part = keys[: self._size]
-            names = part[0].name if len(part) == 1 else f"{part[0].name} to {part[-1].layer}"
+            names = part[0].name if len(part) == 1 else f"{part[0].name} to {part[-1].name}"
             done = self._reporter.stage(names, self._bench.settings.steps)
             try:
                 records = self._measure(self._bench, part, done)

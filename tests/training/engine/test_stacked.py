@@ -176,9 +176,27 @@ def test_five_steps_give_the_weights_of_separate_runs(tiny, name):
         assert relative(policies.parameters(k), layer.parameters()) < 1e-5
 
 
-def train_plainly(model, network, trained, stream, task, algorithm):
+@pytest.mark.parametrize(("name", "task"), [("qwen3", Vowels), ("gemma3_text", Talk)])
+def test_policies_of_one_layer_at_several_rates_are_their_separate_runs(tiny, name, task):
+    model, task = tiny(name), task(TaskSettings())
+    algorithm = make_algorithm("gigpo" if task.max_turns > 1 else "grpo")
+    layers, rates = (0, 1, 1, 1, 2, 2), (RATE, RATE, 4 * RATE, 2 * RATE, 4 * RATE, RATE)
+    policies = SingleLayerPolicies(model, layers)
+    settings = TrainingSettings(LearningSettings(rates, EPSILON, BETA), 5, 3, 4)
+    runs = train(policies, model, task, algorithm, SAMPLING, settings, seed=5)
+    for policy, (layer, rate) in enumerate(zip(layers, rates, strict=True)):
+        network, own = with_layer(model, layer)
+        stream = FIRST_LAYER_STREAM + layer
+        rewards = train_plainly(model, network, own, stream, task, algorithm, rate)
+        assert runs[policy].rewards == pytest.approx(rewards)
+        assert relative(policies.parameters(policy), own.parameters()) < 1e-5
+    apart = [relative(policies.parameters(1), policies.parameters(other)) for other in (2, 3)]
+    assert min(apart) > 1e-4
+
+
+def train_plainly(model, network, trained, stream, task, algorithm, rate=RATE):
     """Five GRPO steps in a bare loop, with the same sampling noise."""
-    optimizer = torch.optim.AdamW(trained.parameters(), RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trained.parameters(), rate, weight_decay=0.0)
     rewards = []
     for step in range(5):
         seed = step_seed(5, step)
