@@ -22,9 +22,8 @@ from layerpick.training.batches.packed import (
     PackedBatch,
     pack,
     packed_log_probs,
-    packs,
-    samples_per_row,
 )
+from layerpick.training.batches.rows import RowSharing, columns
 from layerpick.training.engine.learner import clipped_loss
 from layerpick.training.engine.stacked import replaced_forward
 from layerpick.training.episodes.trajectory import Trajectory
@@ -168,23 +167,13 @@ def _floats(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:
 
 def _rows(shared: ProbeInput, groups: Sequence[int]) -> list[list[Trajectory]]:
     """Samples of a prompt side by side, as many to a row as costs least."""
-    model = shared.model
-    config = model.model.config.get_text_config(decoder=True)
-    may_pack = packs(model.model, model.tokenizer.pad_token_id, model.device, model.dtype)
-    # A window of attention counts columns, which are not positions in a packed row.
-    may_pack = may_pack and getattr(config, "sliding_window", None) is None
+    sharing = RowSharing(shared.model)
     rows = []
     for index in groups:
         group = [trajectory for trajectory in shared.rollouts.groups[index] if trajectory.generated]
-        if not group:
-            continue
-        prompt = group[0].prompt_length
-        written = max(len(trajectory.tokens) for trajectory in group) - prompt
-        same = all(t.tokens[:prompt] == group[0].tokens[:prompt] for t in group)
-        size = 1
-        if may_pack and same:
-            size = samples_per_row(prompt, written, len(group), config.hidden_size)
-        rows += [group[start : start + size] for start in range(0, len(group), size)]
+        if group:
+            size = sharing.samples_per_row(group)
+            rows += [group[start : start + size] for start in range(0, len(group), size)]
     return rows
 
 
@@ -205,7 +194,7 @@ def _chunks(rows: Sequence[list[Trajectory]], most: int) -> Iterator[list[list[T
     longest = 0
     for _, own in groupby(rows, key=lambda row: row[0].group):
         prompt = list(own)
-        length = max(sum(len(trajectory.tokens) for trajectory in row) for row in prompt)
+        length = max(columns(row) for row in prompt)
         longest = max(longest, length)
         if chunk and longest * (len(chunk) + len(prompt)) > most:
             yield chunk

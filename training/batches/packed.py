@@ -119,20 +119,6 @@ def packed_log_probs(model: Any, batch: PackedBatch, temperature: float) -> Tens
     return chosen - torch.logsumexp(scaled, dim=-1).flatten()[place]
 
 
-def samples_per_row(prompt: int, completion: int, group_size: int, width: int) -> int:
-    """How many samples share a row at the least cost, by multiply-adds per layer.
-
-    prompt, completion: typical lengths in tokens; width: the model's hidden size. A token costs
-    about 12 width² in weights and 2 width in attention to each column of its row.
-    """
-
-    def cost(samples: int) -> float:
-        columns = prompt + samples * completion
-        return -(-group_size // samples) * columns * (12 * width**2 + 2 * width * columns)
-
-    return min(range(1, group_size + 1), key=cost)
-
-
 @torch.no_grad()
 def packs(model: Any, pad_token: int, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this model gives packed samples the log-probabilities that they have alone."""

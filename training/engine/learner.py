@@ -22,15 +22,11 @@ from layerpick.training.batches.packed import (
     PackedBatch,
     pack,
     packed_log_probs,
-    packs,
-    samples_per_row,
 )
+from layerpick.training.batches.rows import RowSharing, columns
 from layerpick.training.engine.policies import Policies
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.models.loading import LoadedModel
-
-WINDOWS = ("sliding_window", "attention_chunk_size")
-"""What configs call the number of columns that some layers can look back."""
 
 MOST_LOGITS = {True: 1 << 29, False: 1 << 26}
 """Logits of one backward pass, on CUDA and elsewhere; several times their memory is needed."""
@@ -118,7 +114,7 @@ class Learner:
         logits = MOST_LOGITS[model.device.type == "cuda"] // vocabulary
         self._chunk_tokens = min(chunk_tokens, max(256, logits))
         self._pad = model.tokenizer.pad_token_id
-        self._packs = packs(model.model, self._pad, model.device, model.dtype)
+        self._sharing = RowSharing(model)
         by_rate: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
         for policy, rate in enumerate(np.broadcast_to(settings.learning_rate, len(policies))):
             by_rate[float(rate)] += policies.parameters(policy)
@@ -208,19 +204,9 @@ class Learner:
         rows = []
         for _, same in groupby(lessons, key=lambda each: (each.policy, each.trajectory.group)):
             samples = list(same)
-            size = self._samples_per_row(samples)
+            size = self._sharing.samples_per_row([each.trajectory for each in samples])
             rows += [samples[start : start + size] for start in range(0, len(samples), size)]
         return rows
-
-    def _samples_per_row(self, samples: Sequence[Lesson]) -> int:
-        config = self._policies.model.model.config.get_text_config(decoder=True)
-        prompt = samples[0].trajectory.prompt_length
-        longest = max(len(lesson.trajectory.tokens) for lesson in samples)
-        windows = [getattr(config, name, None) for name in WINDOWS]
-        # A window of attention counts columns, which are not positions in a packed row.
-        if not self._packs or any(window and longest >= window for window in windows):
-            return 1
-        return samples_per_row(prompt, longest - prompt, len(samples), config.hidden_size)
 
     def _matters(self, row: Sequence[Lesson]) -> bool:
         """Without a penalty, samples whose advantages are all zero have no gradient."""
@@ -231,8 +217,7 @@ class Learner:
         chunk: list[list[Lesson]] = []
         longest = 0
         for row in rows:
-            prompt = row[0].trajectory.prompt_length
-            length = prompt + sum(len(lesson.trajectory.tokens) - prompt for lesson in row)
+            length = columns([lesson.trajectory for lesson in row])
             longest = max(longest, length)
             if chunk and longest * (len(chunk) + 1) > self._chunk_tokens:
                 yield chunk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
 import pytest
 import typer
@@ -50,6 +51,11 @@ def test_a_sweep_is_measured_shown_and_drawn(layerpick, tiny, tmp_path):
     rows = list(csv.DictReader(io.StringIO(layerpick("--show", tmp_path, "--csv"))))
     assert [row["run"] for row in rows] == ["base", "full", "layer", "layer", "layer"]
     assert [float(row["score"]) for row in rows] == [run["score"] for run in read["runs"]]
+    assert read["settings"]["rates"] == "own" and read["learning_rate"] is None
+    assert "Each at its own learning rate of 0.0001" in shown and "learning rate" in shown
+    shared = ["--shared-lr", "--layers", "1", "--seeds", 1, "--out", tmp_path / "shared"]
+    shown = layerpick(model, "--device", "cpu", *sizes, *data, "--lr-grid", "1e-4,1e-3", *shared)
+    assert re.search(r"Learning rate 0\.0001 of 0\.0001, 0\.001|Learning rate 0\.001 of", shown)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -16,13 +17,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerpick.calibration.sweeps.store import FolderStore, read_folder
+from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS, FolderStore, read_folder
 from layerpick.selector.progress import Silent
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import held_out
 from layerpick.training.errors import LayerpickError
-from layerpick.training.sweeps.multiplexed import Bench, SweepSettings, run_pass
+from layerpick.training.models.defaults import read_defaults, reference_model, with_defaults
+from layerpick.training.sweeps.multiplexed import (
+    FIRST_SETTINGS,
+    Bench,
+    SweepSettings,
+    run_pass,
+    settings_hash,
+)
 from layerpick.training.sweeps.one_by_one import run_trl_pass
 from layerpick.training.sweeps.records import RunKey
 from layerpick.training.sweeps.sweep import SweepPlan, choose_layers, choose_rate, run_sweep
@@ -81,6 +89,32 @@ def test_a_sweep_measures_every_run_once(bench, tmp_path):
     assert timeless(other).items() <= timeless(records).items()
 
 
+def test_with_own_rates_every_policy_is_trained_at_every_rate(bench, tmp_path):
+    passes = []
+
+    def counting(bench, keys, on_step):
+        passes.append([key.name for key in keys])
+        return run_pass(bench, keys, on_step)
+
+    bench = replace(bench, rates="own")
+    plan, folder = SweepPlan((0, 2), seeds=2, policies_per_pass=3), tmp_path / "sweep"
+    records = run_sweep(bench, plan, FolderStore(folder), counting, Silent())
+    trained = {(r.run.kind, r.run.layer, r.run.seed, r.run.learning_rate) for r in records}
+    policies = [("full", None), ("layer", 0), ("layer", 2)]
+    wanted = {(*p, seed, rate) for p in policies for seed in (0, 1) for rate in (1e-4, 3e-3)}
+    assert trained == wanted | {("base", None, seed, None) for seed in (0, 1)}
+    assert [len(names) for names in passes] == [1] * 2 + [1] * 4 + [3, 1] * 2
+    assert {record.settings.rates for record in read_folder(folder)} == {"own"}
+    before = len(passes)
+    assert run_sweep(bench, plan, FolderStore(folder), counting, Silent()) == records
+    # Another rate is trained beside those that are there.
+    wider = replace(bench, learning_rates=(1e-4, 1e-3, 3e-3))
+    run_sweep(wider, plan, FolderStore(folder), counting, Silent())
+    assert sum(map(len, passes[before:])) == 2 * 3 and before + 4 == len(passes)
+    with pytest.raises(LayerpickError, match="rates = 'own', not 'shared'"):
+        run_sweep(replace(bench, rates="shared"), plan, FolderStore(folder), counting, Silent())
+
+
 def test_a_policys_run_does_not_depend_on_its_pass(bench):
     keys = [
         RunKey(kind="layer", seed=3, learning_rate=rate, layer=layer)
@@ -108,6 +142,20 @@ def test_the_trl_engine_measures_the_same_runs(bench):
         assert other.settings.engine == "trl"
     unchanged = zip(before, bench.model.model.parameters(), strict=True)
     assert all(torch.equal(old, new) for old, new in unchanged)
+
+
+def test_settings_that_came_later_leave_old_hashes_alone():
+    """Those of the shipped sweep of the built-in math model, measured before they came."""
+    stored = read_folder(SHIPPED_SWEEPS / "reference-math" / "math-grpo")[0].settings
+    folder = Path(reference_model("math"))
+    settings = with_defaults(TaskSettings(), read_defaults(folder, "math"))
+    assert settings_hash(settings) == stored.task_settings_hash
+    others = [{"stop": ("x",)}, {"template": "{prompt}"}, {"all_or_nothing": True}, {"env": "Taxi"}]
+    hashes = {settings_hash(replace(settings, **other)) for other in ({}, *others)}
+    assert len(hashes) == 1 + len(others)
+    assert settings_hash(replace(settings, dataset="else")) == stored.task_settings_hash
+    fields = {field.name for field in dataclasses.fields(TaskSettings)}
+    assert set(FIRST_SETTINGS) <= fields
 
 
 def test_training_raises_the_reward(bench):
@@ -236,7 +284,7 @@ def test_two_sweeps_side_by_side_fill_one_folder(tiny, tmp_path):
     assert len({finish(process) for process in both}) == 1
     (folder,) = (tmp_path / "shared").glob("*/*")
     records = read_folder(folder)
-    assert len(records) == 2 + 2 + 1 + 6
+    assert len(records) == 2 + (1 + 3) * 2 * 2
     alone = tmp_path / "alone"
     exec(SCRIPT.replace("sys.argv[1:]", repr((str(model), str(alone)))), {})
     assert timeless(records) == timeless(

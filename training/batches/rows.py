@@ -1,0 +1,57 @@
+"""Which samples share a row: one rule for the update and for the probes.
+
+Samples of one prompt stand side by side in a row where the model allows it, as many as cost least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from layerpick.training.batches.packed import packs
+from layerpick.training.episodes.trajectory import Trajectory
+from layerpick.training.models.loading import LoadedModel
+
+WINDOWS = ("sliding_window", "attention_chunk_size")
+"""What configs call the number of columns that some layers can look back."""
+
+
+class RowSharing:
+    """How many samples of a prompt share a row of one model's batches."""
+
+    def __init__(self, model: LoadedModel):
+        """Tries the model out; see `packs`."""
+        config = model.model.config.get_text_config(decoder=True)
+        self._packs = packs(model.model, model.tokenizer.pad_token_id, model.device, model.dtype)
+        self._windows = [size for name in WINDOWS if (size := getattr(config, name, None))]
+        self._width = config.hidden_size
+
+    def samples_per_row(self, samples: Sequence[Trajectory]) -> int:
+        """For samples that answer one prompt; 1 where they must not share."""
+        prompt = samples[0].prompt_length
+        longest = max(len(sample.tokens) for sample in samples)
+        start = samples[0].tokens[:prompt]
+        same = all(sample.tokens[:prompt] == start for sample in samples)
+        # A window of attention counts columns, which are not positions in a packed row.
+        if not self._packs or not same or any(longest >= window for window in self._windows):
+            return 1
+        return cheapest_sharing(prompt, longest - prompt, len(samples), self._width)
+
+
+def columns(samples: Sequence[Trajectory]) -> int:
+    """Columns that a row of these samples of one prompt takes, at most."""
+    prompt = samples[0].prompt_length
+    return prompt + sum(len(sample.tokens) - prompt for sample in samples)
+
+
+def cheapest_sharing(prompt: int, completion: int, group_size: int, width: int) -> int:
+    """How many samples share a row at the least cost, by multiply-adds per layer.
+
+    prompt, completion: typical lengths in tokens; width: the model's hidden size. A token costs
+    about 12 width² in weights and 2 width in attention to each column of its row.
+    """
+
+    def cost(samples: int) -> float:
+        columns = prompt + samples * completion
+        return -(-group_size // samples) * columns * (12 * width**2 + 2 * width * columns)
+
+    return min(range(1, group_size + 1), key=cost)
