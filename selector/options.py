@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-MODEL, TASK, SAMPLING = "Model", "Task", "Sampling"
+MODEL, TASK, SAMPLING, CLUSTER = "Model", "Task", "Sampling", "Cluster"
 
 Model = Annotated[
     str | None,
@@ -150,6 +150,33 @@ Seed = Annotated[
     int, typer.Option(help="Same seed, same rollouts.", min=0, rich_help_panel=SAMPLING)
 ]
 Out = Annotated[Path, typer.Option(help="Folder for the results.", file_okay=False)]
+On = Annotated[
+    str | None,
+    typer.Option(
+        help="ray (this machine, or the cluster in RAY_ADDRESS), ray://HOST:PORT, or another "
+        "address of a Ray cluster; one pass is one task.",
+        rich_help_panel=CLUSTER,
+        show_default=False,
+    ),
+]
+GpusPerPass = Annotated[
+    float | None,
+    typer.Option(
+        help="GPUs of one pass, or a share of one; 1 where the cluster has any.",
+        min=0,
+        rich_help_panel=CLUSTER,
+        show_default=False,
+    ),
+]
+MemoryPerPass = Annotated[
+    float | None,
+    typer.Option(
+        help="Gigabytes of main memory of one pass; by the model's size if left out.",
+        min=0,
+        rich_help_panel=CLUSTER,
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 
 

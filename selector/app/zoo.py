@@ -82,6 +82,9 @@ def sweep(
     out: Annotated[Path, typer.Option(help="Folder of all sweeps.", file_okay=False)] = Path(
         "sweeps"
     ),
+    on: options.On = None,
+    gpus_per_pass: options.GpusPerPass = None,
+    memory_per_pass: options.MemoryPerPass = None,
 ) -> None:
     """Sweep models of the zoo with the settings of the shipped sweeps; builds those missing.
 
@@ -93,26 +96,27 @@ would, and all probes are measured. What is in the folder already is not measure
     from layerpick.probes.table import PROBES
     from layerpick.selector.prepare import ModelChoice, RolloutChoice
     from layerpick.selector.progress import reporting
-    from layerpick.selector.sweep.run import SweepChoice, measure_sweep
+    from layerpick.selector.sweep.recipe import BenchRecipe, ClusterChoice, SweepChoice
+    from layerpick.selector.sweep.run import measure_sweep
     from layerpick.training.pretraining.zoo import SWEEP_STEPS, ZOO
     from layerpick.training.tasks.base import TaskSettings
 
     names = _names(models)
     choice = SweepChoice(seeds=seeds, steps=SWEEP_STEPS, rates="shared", probes=tuple(PROBES))
+    cluster = ClusterChoice(on, gpus_per_pass, memory_per_pass)
     with reporting() as reporter:
         for name in names:
             folder, model = _build(name, zoo, reporter), ZOO[name]
             for algorithm in model.algorithms:
-                measured = measure_sweep(
+                recipe = BenchRecipe(
                     ModelChoice(str(folder)),
                     str(model.recipe.task["task"]),
                     TaskSettings(),
                     algorithm,
                     RolloutChoice(prompts=16, rows=2048),
                     choice,
-                    out,
-                    reporter,
                 )
+                measured = measure_sweep(recipe, out, reporter, cluster)
                 reporter.note(f"{measured} is measured.")
 
 

@@ -67,6 +67,9 @@ def sweep(
         str,
         typer.Option(help="auto (as many as fit), or a number.", rich_help_panel=SWEEP),
     ] = "auto",
+    on: options.On = None,
+    gpus_per_pass: options.GpusPerPass = None,
+    memory_per_pass: options.MemoryPerPass = None,
     probes: Annotated[
         str,
         typer.Option(
@@ -126,13 +129,16 @@ fill one folder.
 
       layerpick sweep HuggingFaceTB/SmolLM2-135M --lr-grid 1e-5,3e-5,1e-4 --layers every:5
 
+      layerpick sweep Qwen/Qwen3-4B --seeds 3 --on ray://head:10001
+
       layerpick sweep --show sweeps
     """
     from layerpick.calibration.sweeps.store import sweep_folders
     from layerpick.probes.table import chosen_probes
     from layerpick.selector.prepare import ModelChoice, RolloutChoice
     from layerpick.selector.progress import reporting
-    from layerpick.selector.sweep.run import SweepChoice, measure_sweep
+    from layerpick.selector.sweep.recipe import BenchRecipe, ClusterChoice, SweepChoice
+    from layerpick.selector.sweep.run import measure_sweep
     from layerpick.training.tasks.base import TaskSettings
 
     if as_json and as_csv:
@@ -140,7 +146,7 @@ fill one folder.
     if show is not None:
         return _print(sweep_folders(show), as_json, as_csv)
     with reporting() as reporter:
-        folder = measure_sweep(
+        recipe = BenchRecipe(
             ModelChoice(model, revision, dtype, device, pad_token, allow_pickle, trust_remote_code),
             task,
             TaskSettings(
@@ -176,9 +182,9 @@ fill one folder.
                 probes=() if probes == "none" else chosen_probes(probes),
                 probe_prompts=probe_prompts,
             ),
-            out,
-            reporter,
         )
+        cluster = ClusterChoice(on, gpus_per_pass, memory_per_pass)
+        folder = measure_sweep(recipe, out, reporter, cluster)
     return _print([folder], as_json, as_csv)
 
 

@@ -65,6 +65,8 @@ class Bench:
     learning_rates: tuple[float, ...]
     """The grid that learning rates are chosen from."""
     rates: Rates = "shared"
+    told: TaskSettings | None = None
+    """The task's settings as a person gave them, where its files have since moved."""
 
     def run_settings(self, engine: str) -> RunSettings:
         """What a stored run must have been made with to be reused."""
@@ -78,7 +80,7 @@ class Bench:
             task=task.name,
             source=source_label(task),
             data_hash=task.fingerprint(),
-            task_settings_hash=settings_hash(task.settings),
+            task_settings_hash=settings_hash(self.told or task.settings),
             algorithm=self.algorithm.name,
             engine=engine,
             steps=settings.steps,

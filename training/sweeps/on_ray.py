@@ -15,7 +15,7 @@ import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sweeps.multiplexed import Bench
@@ -64,7 +64,7 @@ class Job:
 class RayPasses:
     """Passes of a bench that workers make by a recipe."""
 
-    side_by_side = True
+    side_by_side: ClassVar[bool] = True
 
     def __init__(
         self, tasks: RayTasks, recipe: Recipe, engine: str, size: int | None, reporter: Reporter

@@ -69,7 +69,7 @@ def facts_of(bench: Bench, engine: str) -> SweepFacts:
 class LocalPasses:
     """Passes of a bench in this process; those that do not fit into memory are halved."""
 
-    side_by_side = False
+    side_by_side: ClassVar[bool] = False
 
     def __init__(self, bench: Bench, size: int, measure: Measure, reporter: Reporter):
         """`size` is the number of policies that a pass has at most."""

@@ -118,7 +118,7 @@ class RayTasks:
         if needs.gpus and not self._fresh:
             # A process that has begun with one GPU cannot be shown another: it chooses itself.
             options["runtime_env"] = {"env_vars": {_NO_MASK: "1"}}
-        task = self._ray.remote(_run, max_calls=1 if needs.gpus and self._fresh else 0)
+        task = self._ray.remote(max_calls=1 if needs.gpus and self._fresh else 0)(_run)
         self._number += 1
         reference = task.options(**options).remote(
             call.function, call.arguments, self._number, self._board
@@ -133,7 +133,7 @@ class RayTasks:
         while self._calls:
             done, _ = self._ray.wait(list(self._calls), timeout=POLL_SECONDS)
             for reference in done:
-                number, call = self._calls.pop(reference)
+                _, call = self._calls.pop(reference)
                 self._finished += call.steps
                 yield self._outcome(reference, call)
             self._tell(tick)

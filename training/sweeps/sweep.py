@@ -122,9 +122,7 @@ def complete_sweep(
     seeds, rates = range(plan.seeds), facts.learning_rates
     base = [[RunKey(kind="base", seed=seed)] for seed in seeds]
     if facts.settings.rates == "own":
-        return sweep.complete(
-            [*base, *_full(seeds, rates), *_of_layers(plan.layers, seeds, rates)]
-        )
+        return sweep.complete([*base, *_full(seeds, rates), *_of_layers(plan.layers, seeds, rates)])
     first = sweep.complete([*base, *_full(seeds[:1], rates)])
     rates = (choose_rate([record for record in first if record.run.kind == "full"]),)
     reporter.note(f"Learning rate {rates[0]:g}, chosen on the full run.")

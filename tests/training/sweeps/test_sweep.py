@@ -171,7 +171,7 @@ def test_too_large_a_pass_is_halved(bench, tmp_path):
     def tight(bench, keys, on_step):
         sizes.append(len(keys))
         if len(keys) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
         return run_pass(bench, keys, on_step)
 
     plan = SweepPlan((0, 1, 2), policies_per_pass=3)
@@ -179,7 +179,7 @@ def test_too_large_a_pass_is_halved(bench, tmp_path):
     assert sizes[-4:] == [3, 1, 1, 1] and len(records) == 1 + 2 + 3
 
     def never(bench, keys, on_step):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
     with pytest.raises(LayerpickError, match="single run does not fit"):
         run_sweep(bench, plan, FolderStore(tmp_path / "other"), never, Silent())
@@ -248,16 +248,17 @@ import torch
 torch.set_num_threads(1)
 from layerpick.selector.prepare import ModelChoice, RolloutChoice
 from layerpick.selector.progress import Silent
-from layerpick.selector.sweep.run import SweepChoice, measure_sweep
+from layerpick.selector.sweep.recipe import BenchRecipe, SweepChoice
+from layerpick.selector.sweep.run import measure_sweep
 from layerpick.training.tasks.base import TaskSettings
 model, root = sys.argv[1:]
 print("ready", flush=True)
-print(measure_sweep(
+recipe = BenchRecipe(
     ModelChoice(model, device="cpu"), "math",
     TaskSettings(dataset={SUMS!r}, template="{{expression}} ="), None,
     RolloutChoice(prompts=4, group_size=4, max_new_tokens=4, rows=1000),
-    SweepChoice(seeds=2, steps=3, learning_rates=(1e-4, 1e-3), heldout_prompts=8),
-    Path(root), Silent()))
+    SweepChoice(seeds=2, steps=3, learning_rates=(1e-4, 1e-3), heldout_prompts=8))
+print(measure_sweep(recipe, Path(root), Silent()))
 """
 
 
