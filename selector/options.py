@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from layerpick.training.errors import LayerpickError
+
+OWN_CHAT_KWARGS = {"add_generation_prompt", "continue_final_message", "conversation", "tokenize"}
 MODEL, TASK, SAMPLING, CLUSTER = "Model", "Task", "Sampling", "Cluster"
 
 Model = Annotated[
@@ -73,6 +77,32 @@ Template = Annotated[
         help="Text, or a file with text, that wraps each raw prompt; holds {prompt} or another "
         "column's name. \\n is a line end.",
         rich_help_panel=TASK,
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option(
+        help="Chat models: the system's message before the question.",
+        rich_help_panel=TASK,
+        show_default=False,
+    ),
+]
+Instruction = Annotated[
+    str | None,
+    typer.Option(
+        help="What follows each question, or none; the task's own if left out, e.g. to reason "
+        "step by step and to box the final answer.",
+        rich_help_panel=TASK,
+        show_default=False,
+    ),
+]
+ChatTemplateKwargs = Annotated[
+    str | None,
+    typer.Option(
+        help="JSON of values that the model's chat template reads, as "
+        "'{\"enable_thinking\": true}'; thinking is off by default where there is a switch.",
+        rich_help_panel=TASK,
+        show_default=False,
     ),
 ]
 Stop = Annotated[
@@ -178,6 +208,28 @@ MemoryPerPass = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
+
+
+def read_instruction(instruction: str | None) -> str | None:
+    """The text; `none` is the empty one."""
+    return "" if instruction == "none" else instruction
+
+
+def read_chat_kwargs(text: str | None) -> dict[str, Any]:
+    """The values of `--chat-template-kwargs`. Raises LayerpickError unless it is a JSON object."""
+    try:
+        values = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, dict):
+        raise LayerpickError(
+            f"--chat-template-kwargs '{text}' is not a JSON object, as "
+            f"'{{\"enable_thinking\": true}}'."
+        )
+    taken = sorted(values.keys() & OWN_CHAT_KWARGS)
+    if taken:
+        raise LayerpickError(f"--chat-template-kwargs: '{taken[0]}' is set by layerpick itself.")
+    return values
 
 
 def read_template(template: str | None) -> str | None:

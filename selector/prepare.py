@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerpick.training.episodes.play import SamplingSettings
+from layerpick.training.episodes.play import SamplingSettings, context_length
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.defaults import read_defaults, reference_model, with_defaults
 from layerpick.training.models.loading import LoadedModel, load_model
 from layerpick.training.tasks.base import Task, TaskSettings
+from layerpick.training.tasks.forms import with_form
 from layerpick.training.tasks.table import make_task
 
 
@@ -70,15 +71,24 @@ def prepare(
     )
     defaults = read_defaults(model.folder, task_name)
     task = make_task(task_name, with_defaults(settings, defaults))
+    task = type(task)(with_form(task, model.tokenizer))
     temperature = next(
         value for value in (rollouts.temperature, defaults.temperature, 1.0) if value is not None
     )
     if temperature <= 0:
         raise LayerpickError("--temperature must be above 0: RL needs completions that differ.")
     sampling = SamplingSettings(
-        max_new_tokens=rollouts.max_new_tokens or defaults.max_new_tokens or task.max_new_tokens,
+        max_new_tokens=rollouts.max_new_tokens
+        or defaults.max_new_tokens
+        or default_length(task, context_length(model)),
         temperature=temperature,
         stop=task.settings.stop,
         rows=rollouts.rows,
     )
     return Prepared(model, task, sampling)
+
+
+def default_length(task: Task, context: int) -> int:
+    """Longest turn, in tokens: the task's own for its form, at most half the context."""
+    chat = task.settings.chat_template is not None
+    return min(task.max_chat_tokens if chat else task.max_new_tokens, context // 2)

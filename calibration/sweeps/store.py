@@ -1,4 +1,6 @@
-"""Measured runs as files: one JSON record per run in `<root>/<model>/<task>-<algorithm>/`.
+"""Measured runs as files: one JSON record per run, in a folder for each sweep.
+
+It is `<root>/<model>/<task>-<algorithm>/`, or has a name of its own in place of the last part.
 
 The folder is the truth. A pass of several runs is first written whole to a journal, then taken
 apart into records, and whoever opens the folder next finishes what a kill left in a journal. Runs
@@ -7,6 +9,7 @@ being measured are claimed by file locks, which the operating system drops when 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,9 +32,18 @@ SHIPPED_SWEEPS = Path(__file__).parents[1] / "data" / "sweeps"
 """Sweeps of the built-in models, measured with `layerpick sweep`."""
 
 
-def sweep_folder(root: Path, model: str, task: str, algorithm: str) -> Path:
-    """Where the runs of one sweep are kept."""
-    return root / model.replace("/", "--") / f"{task}-{algorithm}"
+def sweep_folder(
+    root: Path, model: str, task: str, algorithm: str, name: str | None = None
+) -> Path:
+    """Where the runs of one sweep are kept; its name tells several data sets of a model apart.
+
+    Raises LayerpickError for a name that is no folder's.
+    """
+    if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
+        raise LayerpickError(
+            f"--name '{name}' is no name of a folder: use letters, digits, '.', '-' and '_'."
+        )
+    return root / model.replace("/", "--") / (name or f"{task}-{algorithm}")
 
 
 class FolderStore:
@@ -54,13 +66,11 @@ class FolderStore:
         record = read_record(path)
         if record.run != key:
             raise LayerpickError(f"{path} holds the run {record.run.name}: give it that name back.")
-        for name, value in settings:
-            found = getattr(record.settings, name)
-            if found != value:
-                raise LayerpickError(
-                    f"{path} was measured with {name} = {found!r}, not {value!r}: use the same "
-                    f"settings, or another folder."
-                )
+        for name, (value, found) in settings.differences(record.settings).items():
+            raise LayerpickError(
+                f"{path} was measured with {name} = {found!r}, not {value!r}: use the same "
+                f"settings, or another folder."
+            )
         return record
 
     @contextmanager
@@ -133,7 +143,7 @@ def read_folder(folder: Path) -> list[RunRecord]:
         if path.suffix != ".json" or not path.is_file():
             raise LayerpickError(f"{path} is no record of a run: move it out of the folder.")
         records.append(read_record(path))
-        if records[-1].settings != records[0].settings:
+        if records[-1].settings.differences(records[0].settings):
             raise LayerpickError(
                 f"{path} was measured with other settings than {records[0].run.name}: keep the "
                 f"runs of different sweeps in different folders."
@@ -141,6 +151,17 @@ def read_folder(folder: Path) -> list[RunRecord]:
     if not records:
         raise LayerpickError(f"{folder} holds no records of runs.")
     return records
+
+
+def read_settings(folder: Path) -> RunSettings:
+    """The settings of a sweep, from its first record alone.
+
+    Raises LayerpickError for a folder without records.
+    """
+    for path in sorted(folder.glob("*.json")):
+        if not path.name.startswith(".") and path.name not in NO_RECORDS:
+            return read_record(path).settings
+    raise LayerpickError(f"{folder} holds no records of runs.")
 
 
 def sweep_folders(root: Path) -> list[Path]:

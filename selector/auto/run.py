@@ -101,9 +101,8 @@ def _verify(
     if full is not None:
         score = full.result.trained
         return verifying.verify_pair(picked.folder, suggestion, Score(score.mean, score.error))
-    about = (suggestion.model.weights_hash, suggestion.task.name, suggestion.task.algorithm)
     try:
-        reading = find_reading(sweeps, *about)
+        reading = find_reading(sweeps, *suggestion.about)
     except LayerpickError as error:
         note(f"The sweep is not used: {error}")
         reading = None

@@ -160,7 +160,8 @@ def _rollouts(prepared: Prepared, choice: RolloutChoice, seed: int, reporter: Re
             model, task, rollouts.origin.prompts, rollouts.origin.group_size, sampling, seed
         )
         # Other sampling settings are the file's business; other weights or data make it useless.
-        for name in ("weights_hash", "task", "data"):
+        older = rollouts.origin.prompt_form is None
+        for name in ("weights_hash", "task", "data", *(() if older else ("prompt_form",))):
             if getattr(rollouts.origin, name) != getattr(expected, name):
                 raise LayerpickError(
                     f"{choice.reuse} was sampled with another {name.replace('_', ' ')}: sample "

@@ -69,6 +69,10 @@ def sentences(suggestion: Suggestion) -> list[str]:
         )
     if suggestion.measured_by:
         lines.append(f"Measured contributions: {suggestion.measured_by}.")
+    if suggestion.task.prompt_form:
+        lines.append(f"Prompts: {escape(suggestion.task.prompt_form)}.")
+    if suggestion.task.note:
+        lines.append(escape(suggestion.task.note))
     lines += [
         f"Rollouts: mean reward {rollouts.mean_reward:.3f} ± {rollouts.reward_error:.3f}; "
         f"{rollouts.groups_with_signal} of {rollouts.prompts} groups carry signal.",

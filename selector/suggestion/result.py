@@ -48,6 +48,11 @@ class TaskSummary(_Value):
     algorithm: str
     source: str = Field(description="data set, generator or world")
     data_hash: str
+    prompt_form: str = Field(default="", description="what stood around each row, in words")
+    settings_hash: str | None = Field(
+        default=None, description="of the form of the prompts, stop strings, reward and the like"
+    )
+    note: str | None = Field(default=None, description="what the form leaves out, if anything")
 
 
 class RolloutSummary(_Value):
@@ -125,6 +130,12 @@ class Suggestion(_Value):
     def ranked(self) -> tuple[LayerSuggestion, ...]:
         """Layers from best to worst predicted contribution."""
         return tuple(sorted(self.layers, key=lambda layer: -layer.predicted))
+
+    @property
+    def about(self) -> tuple[str, str, str, str]:
+        """What a sweep of the same is found by: weights, task, algorithm and data."""
+        task = self.task
+        return self.model.weights_hash, task.name, task.algorithm, task.data_hash
 
     def to_json(self) -> str:
         """The suggestion as indented JSON."""

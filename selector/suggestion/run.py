@@ -69,7 +69,8 @@ def suggest(
     prediction, probed = spent.prediction, spent.probed
     samples, results, features = probed.rollouts, probed.results, probed.features
     identity = prepared.model.identity
-    sweep = find_measured(identity.name, identity.weights_hash, task, chosen.name)
+    data = prepared.task.fingerprint()
+    sweep = find_measured(identity.name, identity.weights_hash, task, chosen.name, data)
     pick = int(prediction.contribution.argmax())
     return Suggestion(
         pick=pick,

@@ -23,6 +23,7 @@ from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.episodes.rollouts import Rollouts
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.tasks.base import Task
+from layerpick.training.tasks.forms import in_words, thinking_note
 
 BYTES_PER_TRAINED_PARAMETER = 12
 """A float32 gradient and AdamW's two float32 moments."""
@@ -74,6 +75,9 @@ def task(chosen: Task, algorithm: Algorithm) -> TaskSummary:
         algorithm=algorithm.name,
         source=chosen.source,
         data_hash=chosen.fingerprint(),
+        prompt_form=in_words(chosen.settings),
+        settings_hash=chosen.settings.identity,
+        note=thinking_note(chosen.settings),
     )
 
 

@@ -84,6 +84,15 @@ def sweep(
     out: Annotated[
         Path, typer.Option(help="Folder of all sweeps.", file_okay=False, rich_help_panel=SWEEP)
     ] = Path("sweeps"),
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of this sweep's folder below the model's, as math-svamp, where several data "
+            "sets are swept; TASK-ALGORITHM if left out.",
+            rich_help_panel=SWEEP,
+            show_default=False,
+        ),
+    ] = None,
     show: Annotated[
         Path | None,
         typer.Option(
@@ -96,6 +105,9 @@ def sweep(
     ] = False,
     dataset: options.Dataset = None,
     template: options.Template = None,
+    system: options.System = None,
+    instruction: options.Instruction = None,
+    chat_template_kwargs: options.ChatTemplateKwargs = None,
     stop: options.Stop = None,
     reward: options.Reward = None,
     all_or_nothing: options.AllOrNothing = False,
@@ -159,6 +171,9 @@ fill one folder.
                 env=env,
                 max_turns=max_turns,
                 invalid_penalty=invalid_penalty,
+                system=system,
+                instruction=options.read_instruction(instruction),
+                chat_template_kwargs=options.read_chat_kwargs(chat_template_kwargs),
             ),
             algorithm,
             RolloutChoice(
@@ -175,6 +190,7 @@ fill one folder.
                 steps=steps,
                 learning_rates=_rates(lr_grid),
                 rates="shared" if shared_lr else "own",
+                name=name,
                 beta=kl,
                 heldout_prompts=heldout_prompts,
                 heldout_samples=heldout_samples,

@@ -38,6 +38,8 @@ class SweepChoice:
     learning_rates: tuple[float, ...] | None = None
     """None: by the model's size."""
     rates: Rates = "own"
+    name: str | None = None
+    """Of the folder below the model's; None: by task and algorithm."""
     beta: float = 0.0
     heldout_prompts: int = 256
     heldout_samples: int = 4

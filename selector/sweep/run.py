@@ -36,7 +36,7 @@ def measure_sweep(
         settings = facts.settings
         layers = choose_layers(choice.layers, settings.layers)
         plan = SweepPlan(layers, choice.seeds, choice.policies_per_pass, choice.engine)
-        folder = sweep_folder(root, settings.model, settings.task, settings.algorithm)
+        folder = sweep_folder(root, settings.model, settings.task, settings.algorithm, choice.name)
         records = complete_sweep(facts, plan, FolderStore(folder), passes, reporter)
         known = read_features(folder)
         if choice.probes and not (known is not None and set(choice.probes) <= set(known.costs)):

@@ -12,6 +12,7 @@ from layerpick.selector.training_run.options import TrainingChoice
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.base import TaskSettings
+from layerpick.training.tasks.forms import in_words
 
 SUGGESTION_FILE = "suggestion.json"
 
@@ -53,6 +54,9 @@ def check_suggestion(suggestion: Suggestion, bench: Bench) -> None:
         "data": (suggestion.task.data_hash, bench.task.fingerprint()),
         "algorithm": (suggestion.task.algorithm, bench.algorithm.name),
     }
+    if suggestion.task.prompt_form:  # older suggestions do not say
+        form = in_words(bench.task.settings)
+        wanted["prompts"] = (suggestion.task.prompt_form, form)
     for what, (suggested, trained) in wanted.items():
         if suggested != trained:
             raise LayerpickError(

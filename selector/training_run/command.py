@@ -50,6 +50,9 @@ def train(
     heldout_samples: training.HeldoutSamples = 4,
     dataset: options.Dataset = None,
     template: options.Template = None,
+    system: options.System = None,
+    instruction: options.Instruction = None,
+    chat_template_kwargs: options.ChatTemplateKwargs = None,
     stop: options.Stop = None,
     reward: options.Reward = None,
     all_or_nothing: options.AllOrNothing = False,
@@ -125,6 +128,9 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
         env=env,
         max_turns=max_turns,
         invalid_penalty=invalid_penalty,
+        system=system,
+        instruction=options.read_instruction(instruction),
+        chat_template_kwargs=options.read_chat_kwargs(chat_template_kwargs),
     )
     rollouts = RolloutChoice(
         prompts=prompts,

@@ -98,8 +98,7 @@ def _verified(what: Path, sweep: Path | None, full: str | None) -> Verification:
         suggestion = read_suggestion(what)
         if sweep is None:
             raise LayerpickError("A suggestion is verified by a sweep: give its folder, --sweep.")
-        about = (suggestion.model.weights_hash, suggestion.task.name, suggestion.task.algorithm)
-        reading = find_reading(sweep, *about)
+        reading = find_reading(sweep, *suggestion.about)
         if reading is None:
             raise LayerpickError(f"{sweep} holds no sweep of {suggestion.model.id}, as suggested.")
         return verifying.verify_suggestion(suggestion, reading)
@@ -110,7 +109,7 @@ def _verified(what: Path, sweep: Path | None, full: str | None) -> Verification:
     if sweep is None:
         return verifying.verify_pair(run, advice, full_score(full) if full else None)
     settings = run.description().settings
-    reading = find_reading(sweep, settings.weights_hash, settings.task, settings.algorithm)
+    reading = find_reading(sweep, *settings.about)
     if reading is None:
         raise LayerpickError(f"{sweep} holds no sweep of {settings.model}, as trained.")
     return verifying.verify_run(run, advice, reading)

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from layerpick.calibration.sweeps.measured import Reading, read_sweep
 from layerpick.calibration.sweeps.published import find_sweep
-from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS, read_folder, sweep_folders
+from layerpick.calibration.sweeps.store import (
+    SHIPPED_SWEEPS,
+    read_folder,
+    read_settings,
+    sweep_folders,
+)
 from layerpick.calibration.sweeps.values import Score, Sweep
 from layerpick.selector.verification.run import finished, in_words
 from layerpick.training.errors import LayerpickError
@@ -17,35 +22,46 @@ OWN_SWEEPS = Path("sweeps")
 """Where `layerpick sweep` writes unless told otherwise."""
 
 
-def find_reading(root: Path, weights_hash: str, task: str, algorithm: str) -> Reading | None:
-    """The finished sweep below a folder that is about these weights, task and algorithm."""
+def find_reading(
+    root: Path, weights_hash: str, task: str, algorithm: str, data_hash: str
+) -> Reading | None:
+    """The finished sweep below a folder that is about these weights, task, algorithm and data.
+
+    Where there is none of this data, the first of other data counts.
+    """
     if not root.is_dir():
         return None
+    found: dict[str, Path] = {}
     for folder in sweep_folders(root):
-        records = read_folder(folder)
-        settings = records[0].settings
-        if (settings.weights_hash, settings.task, settings.algorithm) == (
-            weights_hash,
-            task,
-            algorithm,
-        ):
-            return read_sweep(records)
-    return None
+        *about, data = read_settings(folder).about
+        if about == [weights_hash, task, algorithm]:
+            found.setdefault(data, folder)
+    if not found:
+        return None
+    return read_sweep(read_folder(found.get(data_hash, next(iter(found.values())))))
 
 
 def find_measured(
-    name: str, weights_hash: str, task: str, algorithm: str, own: Path = OWN_SWEEPS
+    name: str,
+    weights_hash: str,
+    task: str,
+    algorithm: str,
+    data_hash: str,
+    own: Path = OWN_SWEEPS,
 ) -> Sweep | None:
-    """A measured sweep of this very model, task and algorithm: published, shipped, or one's own.
+    """A measured sweep of this model, task, algorithm and data: published, shipped, or one's own.
 
-    Its `source` says whose it is. A sweep whose contributions are not defined does not count.
+    Its `source` says whose it is. A sweep whose contributions are not defined does not count, nor
+    does one of other data, but for published ones.
     """
     published = find_sweep(name, task, algorithm)
     if published is not None:
         return published
     for root, whose in ((SHIPPED_SWEEPS, "shipped with layerpick"), (own, f"found in {own}")):
-        reading = find_reading(root, weights_hash, task, algorithm)
-        if reading is not None and reading.refusal is None:
+        reading = find_reading(root, weights_hash, task, algorithm, data_hash)
+        if reading is None or reading.settings.data_hash != data_hash:
+            continue
+        if reading.refusal is None:
             seeds = len(reading.full.seeds)
             source = f"`layerpick sweep`, {whose}, {seeds} seed{'s' if seeds > 1 else ''}"
             return replace(reading.sweep, source=source)

@@ -284,11 +284,10 @@ def _same(settings: RunSettings, weights_hash: str, task: str, algorithm: str) -
 
 def _differences(run: RunSettings, sweep: RunSettings) -> tuple[str, ...]:
     """Settings that a run does not share with its sweep, in words."""
-    own = run.model_dump()
     return tuple(
-        f"{name}: {own[name]} here, {value} in the sweep"
-        for name, value in sweep.model_dump().items()
-        if own[name] != value and name not in MAY_DIFFER
+        f"{name}: {own} here, {swept} in the sweep"
+        for name, (own, swept) in run.differences(sweep).items()
+        if name not in MAY_DIFFER
     )
 
 

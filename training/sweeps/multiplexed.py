@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,20 +22,15 @@ from layerpick.training.engine.policies import FullPolicy, Policies
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import HeldOut, HeldOutScore, score_model, score_policies
-from layerpick.training.episodes.trajectory import hash_text
 from layerpick.training.models.defaults import REFERENCE
 from layerpick.training.models.loading import LoadedModel, ModelIdentity
 from layerpick.training.sweeps.records import Rates, RunKey, RunRecord, RunSettings
 from layerpick.training.tasks.base import Task, TaskSettings
+from layerpick.training.tasks.forms import in_words
 
 SCORING_STEP = 2**31
 """Stands for the step number in the seed of the scoring's noise."""
 PACKAGES = ("layerpick", "torch", "transformers", "trl", "numpy")
-FIRST_SETTINGS = (
-    *("dataset", "template", "stop", "reward", "all_or_nothing"),
-    *("unsafe_exec", "env", "max_turns", "invalid_penalty"),
-)
-"""Task settings that every stored hash covers."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ class Bench:
             task=task.name,
             source=source_label(task),
             data_hash=task.fingerprint(),
-            task_settings_hash=settings_hash(self.told or task.settings),
+            task_settings_hash=(self.told or task.settings).identity,
             algorithm=self.algorithm.name,
             engine=engine,
             steps=settings.steps,
@@ -95,6 +90,7 @@ class Bench:
             heldout_prompts=len(self.heldout.prompts),
             heldout_samples=self.heldout.samples,
             prompts_hash=self.heldout.fingerprint,
+            prompt_form=in_words(task.settings),
             rates=self.rates,
         )
 
@@ -105,21 +101,6 @@ class Bench:
             learning_rate, chosen.epsilon, chosen.beta, chosen.max_grad_norm
         )
         return TrainingSettings(learning, chosen.steps, chosen.prompts, chosen.group_size)
-
-
-def settings_hash(settings: TaskSettings) -> str:
-    """Hash of all task settings but the data set, which has its own.
-
-    Fields that the first records did not have count where they are set, so that a task asked for
-    as before keeps its hash.
-    """
-    values, defaults = asdict(replace(settings, dataset=None)), asdict(TaskSettings())
-    told = {
-        name: value
-        for name, value in values.items()
-        if name in FIRST_SETTINGS or value != defaults[name]
-    }
-    return hash_text(repr(told))
 
 
 def model_label(identity: ModelIdentity) -> str:

@@ -10,12 +10,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
+
+from layerpick.training.episodes.trajectory import hash_text
 
 Split = Literal["train", "heldout"]
 Messages = tuple[Mapping[str, str], ...]
 """Chat messages as in TRL: mappings with `role` and `content`."""
+FIRST_SETTINGS = (
+    *("dataset", "template", "stop", "reward", "all_or_nothing"),
+    *("unsafe_exec", "env", "max_turns", "invalid_penalty"),
+)
+"""Task settings that every stored hash covers."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Prompt:
     """Where the row came from, for error messages: `file:line` or `dataset[index]`."""
     state: str | None = None
     """Identity of the state that the episode starts in; None: the prompt's text."""
+    question: str | None = None
+    """What a chat model is asked in place of `content`, where that is text to be continued."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,29 @@ class TaskSettings:
     """Agentic: an episode ends after this many turns."""
     invalid_penalty: float | None = None
     """Agentic: (positive) cost of an action that the world does not know."""
+    system: str | None = None
+    """Chat models: the system's message before the question."""
+    instruction: str | None = None
+    """What is said after the question; None: the task's own, empty: nothing."""
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Values that the chat template reads, as TRL's option of that name."""
+    chat_template: str | None = None
+    """Hash of the chat template that raw prompts go through; set by `tasks.forms.with_form`."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of all settings but the data set, which has its own.
+
+        Fields that the first records did not have count where they are set, so that a task asked
+        for as before keeps its hash.
+        """
+        values, defaults = asdict(replace(self, dataset=None)), asdict(TaskSettings())
+        told = {
+            name: value
+            for name, value in values.items()
+            if name in FIRST_SETTINGS or value != defaults[name]
+        }
+        return hash_text(repr(told))
 
 
 @dataclass(frozen=True)
@@ -87,9 +119,18 @@ class Task(ABC):
     name: ClassVar[str]
     default_algorithm: ClassVar[str] = "grpo"
     max_new_tokens: ClassVar[int] = 256
-    """Default length of one turn."""
+    """Default length of one turn, in tokens."""
+    max_chat_tokens: ClassVar[int] = 256
+    """The same for raw prompts that go through a chat template: answers are longer there."""
     conversational: ClassVar[bool] = False
     """Raw prompts become a user's message where the model has a chat template."""
+    instruction: ClassVar[str | None] = None
+    """What a model is told after each raw question; None: the task takes no instruction."""
+    plain_form: ClassVar[str | None] = None
+    """Template for models without a chat template: `{prompt}` and, on a line of its own,
+    `{instruction}`; None: the prompt as it is, to be continued."""
+    plain_stop: ClassVar[tuple[str, ...]] = ()
+    """Stop strings of the plain form: where the next question would begin."""
 
     def __init__(self, settings: TaskSettings):
         self.settings = settings

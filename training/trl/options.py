@@ -14,6 +14,7 @@ from layerpick.training.errors import LayerpickError
 OWN_OPTIONS = {
     "beta": "--kl",
     "bf16": "--dtype",
+    "chat_template_kwargs": "--chat-template-kwargs",
     "epsilon": "--clip",
     "fp16": "--dtype",
     "generation_batch_size": "--prompts and --group-size",

@@ -118,9 +118,7 @@ class LayerTrainer(GRPOTrainer):
         work = self.work
         seed = step_seed(work.seed, self.state.global_step)
         prompts = work.task.prompts("train", work.prompts, seed)
-        renderer = Renderer(
-            work.model.tokenizer, work.task.settings.template, work.task.conversational
-        )
+        renderer = Renderer.of(work.model.tokenizer, work.task)
         tokens = [list(renderer.tokens(prompt)) for prompt in prompts]
         texts = work.model.tokenizer.batch_decode(tokens)
         self._asked = tuple(p for p in prompts for _ in range(work.group_size))

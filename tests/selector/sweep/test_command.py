@@ -66,6 +66,7 @@ def test_a_sweep_is_measured_shown_and_drawn(layerpick, tiny, tmp_path):
         (["--lr-grid", "0"], "--lr-grid"),
         (["--policies-per-pass", "0"], "--policies-per-pass"),
         (["--json", "--csv"], "one of"),
+        (["--name", "a/b"], "--name 'a/b'"),
         (["--show", "/nowhere"], "no folder /nowhere"),
     ],
 )

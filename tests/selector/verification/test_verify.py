@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import typer
 
-from layerpick.calibration.sweeps.store import FolderStore
+from layerpick.calibration.sweeps.store import FolderStore, sweep_folder
 from layerpick.calibration.sweeps.values import Score
 from layerpick.selector.auto import command as auto_command
 from layerpick.selector.suggestion.result import (
@@ -24,7 +24,7 @@ from layerpick.selector.suggestion.result import (
 )
 from layerpick.selector.training_run import command as train_command
 from layerpick.selector.verification import command as verify_command
-from layerpick.selector.verification.find import find_reading, full_score
+from layerpick.selector.verification.find import find_measured, find_reading, full_score
 from layerpick.selector.verification.picture import draw_verification
 from layerpick.selector.verification.report import sentences
 from layerpick.selector.verification.run import verify_pair, verify_run, verify_suggestion
@@ -98,7 +98,7 @@ def sweep(tmp_path):
 
 
 def reading(sweep):
-    return find_reading(sweep, "ab", "math", "grpo")
+    return find_reading(sweep, "ab", "math", "grpo", "cd")
 
 
 def suggestion(pick=1, predicted=(0.5, 0.9, 0.4, 0.6), weights="ab"):
@@ -243,6 +243,21 @@ def test_a_run_with_only_a_full_score(tmp_path):
     assert nothing.pick.measured is None and "two standard errors above zero" in nothing.refusal
 
 
+def test_of_several_data_sets_the_one_asked_for_is_found(sweep):
+    folder = sweep_folder(sweep, "tiny", "math", "grpo", "math-other")
+    other = SETTINGS.model_copy(update={"data_hash": "other"})
+    records = [record("base", BASE), record("full", FULL), record("layer", LAYERS[0], 0)]
+    FolderStore(folder).write([r.model_copy(update={"settings": other}) for r in records])
+    for data, layers in (("cd", [0, 1, 2, 3]), ("other", [0])):
+        found = find_reading(sweep, "ab", "math", "grpo", data)
+        assert (found.settings.data_hash, list(found.layers)) == (data, layers)
+        assert list(find_measured("tiny", "ab", "math", "grpo", data, sweep).layers) == layers
+    assert find_reading(sweep, "ab", "math", "grpo", "third").settings.data_hash == "cd"
+    assert find_measured("tiny", "ab", "math", "grpo", "third", sweep) is None
+    with pytest.raises(LayerpickError, match="no name of a folder"):
+        sweep_folder(sweep, "tiny", "math", "grpo", "../up")
+
+
 def test_the_picture_and_the_json_are_written(sweep, tmp_path):
     found = verify_suggestion(suggestion(), reading(sweep))
     draw_verification(found, tmp_path / "v.png")
@@ -253,7 +268,7 @@ def test_the_picture_and_the_json_are_written(sweep, tmp_path):
 def test_what_does_not_belong_together_is_refused(sweep, tmp_path):
     with pytest.raises(LayerpickError, match="about other weights"):
         verify_suggestion(suggestion(weights="xy"), reading(sweep))
-    assert find_reading(sweep, "xy", "math", "grpo") is None
+    assert find_reading(sweep, "xy", "math", "grpo", "cd") is None
     run = finished_run(tmp_path / "all", layers=None)
     with pytest.raises(LayerpickError, match="no contribution of its own"):
         verify_pair(run, None, None)

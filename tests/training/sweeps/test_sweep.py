@@ -25,16 +25,14 @@ from layerpick.training.episodes.scoring import held_out
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.defaults import read_defaults, reference_model, with_defaults
 from layerpick.training.sweeps.multiplexed import (
-    FIRST_SETTINGS,
     Bench,
     SweepSettings,
     run_pass,
-    settings_hash,
 )
 from layerpick.training.sweeps.one_by_one import run_trl_pass
 from layerpick.training.sweeps.records import RunKey
 from layerpick.training.sweeps.sweep import SweepPlan, choose_layers, choose_rate, run_sweep
-from layerpick.training.tasks.base import TaskSettings
+from layerpick.training.tasks.base import FIRST_SETTINGS, TaskSettings
 from layerpick.training.tasks.table import make_task
 
 SUMS = "reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1"
@@ -149,11 +147,11 @@ def test_settings_that_came_later_leave_old_hashes_alone():
     stored = read_folder(SHIPPED_SWEEPS / "reference-math" / "math-grpo")[0].settings
     folder = Path(reference_model("math"))
     settings = with_defaults(TaskSettings(), read_defaults(folder, "math"))
-    assert settings_hash(settings) == stored.task_settings_hash
+    assert settings.identity == stored.task_settings_hash
     others = [{"stop": ("x",)}, {"template": "{prompt}"}, {"all_or_nothing": True}, {"env": "Taxi"}]
-    hashes = {settings_hash(replace(settings, **other)) for other in ({}, *others)}
+    hashes = {replace(settings, **other).identity for other in ({}, *others)}
     assert len(hashes) == 1 + len(others)
-    assert settings_hash(replace(settings, dataset="else")) == stored.task_settings_hash
+    assert replace(settings, dataset="else").identity == stored.task_settings_hash
     fields = {field.name for field in dataclasses.fields(TaskSettings)}
     assert set(FIRST_SETTINGS) <= fields
 
@@ -250,7 +248,7 @@ from layerpick.selector.prepare import ModelChoice, RolloutChoice
 from layerpick.selector.progress import Silent
 from layerpick.selector.sweep.recipe import BenchRecipe, SweepChoice
 from layerpick.selector.sweep.run import measure_sweep
-from layerpick.training.tasks.base import TaskSettings
+from layerpick.training.tasks.base import FIRST_SETTINGS, TaskSettings
 model, root = sys.argv[1:]
 print("ready", flush=True)
 recipe = BenchRecipe(
