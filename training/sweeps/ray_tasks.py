@@ -11,6 +11,7 @@ Nothing here imports PyTorch, and Ray itself is imported only when a door is ope
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from layerpick.training.errors import LayerpickError, MissingExtraError
 RETRIES = 3
 """How often Ray starts a task again whose worker or node has died."""
 POLL_SECONDS = 0.5
+CONNECT_SECONDS = 10
 LOCAL_OBJECT_STORE = 200_000_000
 """Bytes; records are small, and a local worker reads the model's files where they are."""
 FAILED = "failed"
@@ -252,6 +254,7 @@ def _connect(address: str) -> tuple[bool, bool]:
     if local:
         options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE}
     try:
+        _knock(where or os.environ.get("RAY_ADDRESS") or "")
         ray.init(where, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -260,6 +263,13 @@ def _connect(address: str) -> tuple[bool, bool]:
             f"be reached ({reason}): check the address, or start it with `ray start --head`."
         ) from error
     return local, True
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition("//")[2].rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 def _filled(needs: Needs, cluster: dict[str, float]) -> Needs:
