@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from layerpick.selector.prepare import ModelChoice, RolloutChoice, prepare
+from layerpick.selector.prepare import prepare
 from layerpick.selector.progress import Reporter
+from layerpick.selector.settings import HeldOutChoice, ModelChoice, RlSettings, SamplingChoice
+from layerpick.selector.sweep.settings import ClusterChoice, SweepChoice
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.scoring import held_out
-from layerpick.training.sweeps.multiplexed import Bench, SweepSettings
+from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.sweeps.passes import (
     LocalPasses,
     Passes,
@@ -20,46 +22,9 @@ from layerpick.training.sweeps.passes import (
     facts_of,
     policies_in_pass,
 )
-from layerpick.training.sweeps.ray_tasks import Needs
 from layerpick.training.sweeps.records import Rates
 from layerpick.training.sweeps.sweep import default_rates
-from layerpick.training.tasks.base import TaskSettings
-
-
-@dataclass(frozen=True)
-class SweepChoice:
-    """What a person chose about a sweep."""
-
-    layers: str = "all"
-    """`all`, `0,4,8`, `middle:5` or `every:3`."""
-    seeds: int = 1
-    engine: str = "multiplexed"
-    steps: int = 60
-    learning_rates: tuple[float, ...] | None = None
-    """None: by the model's size."""
-    rates: Rates = "own"
-    name: str | None = None
-    """Of the folder below the model's; None: by task and algorithm."""
-    beta: float = 0.0
-    heldout_prompts: int = 256
-    heldout_samples: int = 4
-    policies_per_pass: int | None = None
-    probes: tuple[str, ...] = ()
-    """Whose features are kept beside the runs."""
-    probe_prompts: int = RolloutChoice.prompts
-    """Prompts that the probes read."""
-
-
-@dataclass(frozen=True)
-class ClusterChoice:
-    """Where the passes of a sweep run."""
-
-    on: str | None = None
-    """`ray`, `ray://HOST:PORT` or another address that Ray knows; None: in this process."""
-    gpus_per_pass: float | None = None
-    """None: one where the cluster has any."""
-    memory_per_pass: float | None = None
-    """Gigabytes; None: by the size of the model."""
+from layerpick.training.tasks.settings import TaskSettings
 
 
 @dataclass(frozen=True)
@@ -70,17 +35,16 @@ class BenchRecipe:
     task: str
     settings: TaskSettings
     algorithm: str | None
-    rollouts: RolloutChoice
+    sampling: SamplingChoice
+    rl: RlSettings
+    heldout: HeldOutChoice
     choice: SweepChoice
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The model, the data set and the reward, those of them that are local files."""
-        named = (
-            self.model.name,
-            self.settings.dataset,
-            (self.settings.reward or "").rpartition(":")[0],
-        )
+        reward, _, _ = (self.settings.reward or "").rpartition(":")
+        named = (self.model.model, self.settings.dataset, reward)
         return tuple(Path(name) for name in named if name and Path(name).exists())
 
     def make(self, places: Mapping[Path, Path], device: str | None) -> Bench:
@@ -96,23 +60,21 @@ class BenchRecipe:
         if settings.reward:
             file, _, function = settings.reward.rpartition(":")
             settings = replace(settings, reward=f"{place(file)}:{function}")
-        model = replace(self.model, name=place(self.model.name), device=device or self.model.device)
-        prepared = prepare(model, self.task, settings, self.rollouts)
-        choice, task = self.choice, prepared.task
+        model = replace(
+            self.model, model=place(self.model.model), device=device or self.model.device
+        )
+        prepared = prepare(model, self.task, settings, self.sampling)
+        task = prepared.task
+        rates: Rates = "shared" if self.choice.shared_lr else "own"
         return Bench(
             model=prepared.model,
             task=task,
             algorithm=make_algorithm(self.algorithm or task.default_algorithm),
             sampling=prepared.sampling,
-            settings=SweepSettings(
-                steps=choice.steps,
-                prompts=self.rollouts.prompts,
-                group_size=self.rollouts.group_size,
-                beta=choice.beta,
-            ),
-            heldout=held_out(task, choice.heldout_prompts, choice.heldout_samples),
-            learning_rates=choice.learning_rates or default_rates(prepared.model, choice.rates),
-            rates=choice.rates,
+            settings=self.rl,
+            heldout=held_out(task, self.heldout.heldout_prompts, self.heldout.heldout_samples),
+            learning_rates=self.choice.learning_rates or default_rates(prepared.model, rates),
+            rates=rates,
             told=replace(task.settings, reward=self.settings.reward),
         )
 
@@ -134,7 +96,7 @@ def open_passes(
         yield facts, LocalPasses(bench, size, measure, reporter)
         return
     from layerpick.training.sweeps.on_ray import RayPasses
-    from layerpick.training.sweeps.ray_tasks import RayTasks
+    from layerpick.training.sweeps.ray_tasks import Needs, RayTasks
 
     gpus = 0.0 if recipe.model.device == "cpu" else cluster.gpus_per_pass
     needs = Needs(gpus, int(1e9 * (cluster.memory_per_pass or 0)))

@@ -3,46 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from layerpick.calibration.sweeps.features import FeatureTable, read_features, write_features
 from layerpick.calibration.sweeps.store import FolderStore, sweep_folder
 from layerpick.probes.base import Budget
+from layerpick.probes.table import chosen_probes
 from layerpick.probes.trials.on_policy import STEPS
-from layerpick.selector.prepare import Prepared, RolloutChoice
+from layerpick.selector.prepare import Prepared
 from layerpick.selector.progress import Reporter
+from layerpick.selector.settings import (
+    HeldOutChoice,
+    ModelChoice,
+    RlSettings,
+    RolloutChoice,
+    SamplingChoice,
+)
 from layerpick.selector.suggestion.probing import feature_table, probe
-from layerpick.selector.sweep.recipe import BenchRecipe, ClusterChoice, open_passes
+from layerpick.selector.sweep.recipe import BenchRecipe, open_passes
+from layerpick.selector.sweep.settings import HERE, ClusterChoice, SweepChoice
 from layerpick.selector.training_run.run import default_rate
 from layerpick.training.errors import NoSignalError
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.sweeps.records import RunRecord
 from layerpick.training.sweeps.sweep import SweepPlan, choose_layers, complete_sweep
+from layerpick.training.tasks.settings import TaskSettings
 
 
 def measure_sweep(
-    recipe: BenchRecipe,
+    model: ModelChoice,
+    task: str,
+    settings: TaskSettings,
+    algorithm: str | None,
+    sampling: SamplingChoice,
+    rl: RlSettings,
+    heldout: HeldOutChoice,
+    choice: SweepChoice,
     root: Path,
     reporter: Reporter,
-    cluster: ClusterChoice = ClusterChoice(),  # noqa: B008 - frozen
+    cluster: ClusterChoice = HERE,
 ) -> Path:
-    """Measure what the sweep's folder lacks; returns the folder.
+    """Measure what the sweep's folder lacks, here or on a cluster; returns the folder.
 
     Raises LayerpickError for whatever the user can mend.
     """
-    choice = recipe.choice
+    probes = () if choice.probes == "none" else chosen_probes(choice.probes)
+    recipe = BenchRecipe(model, task, settings, algorithm, sampling, rl, heldout, choice)
     with open_passes(recipe, cluster, reporter) as (facts, passes):
-        settings = facts.settings
-        layers = choose_layers(choice.layers, settings.layers)
+        run = facts.settings
+        layers = choose_layers(choice.layers, run.layers)
         plan = SweepPlan(layers, choice.seeds, choice.policies_per_pass, choice.engine)
-        folder = sweep_folder(root, settings.model, settings.task, settings.algorithm, choice.name)
+        folder = sweep_folder(root, run.model, run.task, run.algorithm, choice.name)
         records = complete_sweep(facts, plan, FolderStore(folder), passes, reporter)
         known = read_features(folder)
-        if choice.probes and not (known is not None and set(choice.probes) <= set(known.costs)):
-            probed = replace(recipe.rollouts, prompts=choice.probe_prompts)
-            rate = _shared_rate(records) if choice.rates == "shared" else None
-            table = passes.call(features_of, probed, choice.probes, rate)
+        if probes and not (known is not None and set(probes) <= set(known.costs)):
+            rollouts = RolloutChoice(choice.probe_prompts, rl.group_size)
+            rate = _shared_rate(records) if choice.shared_lr else None
+            table = passes.call(features_of, rollouts, probes, rate)
             if table is not None:
                 write_features(table, folder)
     return folder

@@ -16,33 +16,42 @@ import psutil
 import pytest
 
 from layerpick.calibration.sweeps.store import FolderStore, read_folder
-from layerpick.selector.prepare import ModelChoice, RolloutChoice
 from layerpick.selector.progress import Silent
-from layerpick.selector.sweep.recipe import BenchRecipe, ClusterChoice, SweepChoice
+from layerpick.selector.settings import TRAINING_SAMPLING, HeldOutChoice, ModelChoice
+from layerpick.selector.sweep.recipe import BenchRecipe
 from layerpick.selector.sweep.run import measure_sweep
+from layerpick.selector.sweep.settings import ClusterChoice, SweepChoice
 from layerpick.training.errors import LayerpickError
+from layerpick.training.settings import RlSettings
 from layerpick.training.sweeps.on_ray import RayPasses
 from layerpick.training.sweeps.parcels import pack, unpack
 from layerpick.training.sweeps.ray_tasks import Call, Needs, RayTasks
 from layerpick.training.sweeps.records import RunKey
-from layerpick.training.tasks.base import TaskSettings
+from layerpick.training.tasks.settings import TaskSettings
 
 # Read by Ray when it is imported: nodes on the loopback interface, nothing reported to anybody.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 SMALL = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
-MATH = BenchRecipe(
+CHOICE = SweepChoice(
+    layers="0,2,3,5",
+    seeds=2,
+    learning_rates=(2e-4,),
+    shared_lr=True,
+    policies_per_pass=1,
+    probes="none",
+)
+WHAT = (
     ModelChoice(device="cpu"),
     "math",
     TaskSettings(),
     None,
-    RolloutChoice(prompts=4, group_size=4, rows=2048),
-    SweepChoice(
-        layers="0,2,3,5", seeds=2, steps=2, learning_rates=(2e-4,), rates="shared",
-        heldout_prompts=16, heldout_samples=2, policies_per_pass=1,
-    ),
-)  # fmt: skip
+    TRAINING_SAMPLING,
+    RlSettings(steps=2, prompts=4, group_size=4),
+    HeldOutChoice(heldout_prompts=16, heldout_samples=2),
+    CHOICE,
+)
 
 
 @pytest.fixture
@@ -103,7 +112,7 @@ def content(parcel, *, on_step):
 @pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
 def test_without_ray_a_sentence_says_what_to_install(tmp_path):
     with pytest.raises(LayerpickError, match=r"--on ray needs .* pip install 'layerpick\[ray\]'"):
-        measure_sweep(MATH, tmp_path, Silent(), ClusterChoice(on="ray"))
+        measure_sweep(*WHAT, tmp_path, Silent(), ClusterChoice(on="ray"))
 
 
 @needs_ray
@@ -165,10 +174,10 @@ def test_an_address_where_nobody_listens_is_one_sentence():
 @pytest.mark.slow
 def test_a_cluster_measures_what_this_machine_measures_and_survives_a_node(nodes, tmp_path):
     cluster, workers = nodes(2)
-    expected = read_folder(measure_sweep(MATH, tmp_path / "here", Silent()))
+    expected = read_folder(measure_sweep(*WHAT, tmp_path / "here", Silent()))
     with RayTasks(cluster.address, Needs(gpus=0)) as tasks:
         assert not tasks.local and tasks.slots == 2
-    measure_sweep(MATH, tmp_path / "there", Silent(), ClusterChoice(on=cluster.address))
+    measure_sweep(*WHAT, tmp_path / "there", Silent(), ClusterChoice(on=cluster.address))
     (folder,) = (tmp_path / "there").glob("*/*")
     assert timeless(read_folder(folder)) == timeless(expected)
     # Another sweep, during which a node is lost once the first layers are measured.
@@ -184,7 +193,7 @@ def test_a_cluster_measures_what_this_machine_measures_and_survives_a_node(nodes
 
             return tick
 
-    folder = measure_sweep(MATH, tmp_path / "lossy", Witness(), ClusterChoice(on=cluster.address))
+    folder = measure_sweep(*WHAT, tmp_path / "lossy", Witness(), ClusterChoice(on=cluster.address))
     assert 0 < lost[0] < 8
     assert timeless(read_folder(folder)) == timeless(expected)
 
@@ -216,7 +225,7 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(nodes, tmp_path):
 def test_a_pass_that_always_fails_is_reported_when_the_others_are_done(nodes, tmp_path):
     cluster, _ = nodes(2)
     with RayTasks(cluster.address, Needs(gpus=0)) as tasks:
-        passes = RayPasses(tasks, MATH, "multiplexed", 1, Silent())
+        passes = RayPasses(tasks, BenchRecipe(*WHAT), "multiplexed", 1, Silent())
         keys = [
             RunKey(kind="layer", seed=0, learning_rate=2e-4, layer=layer) for layer in (0, 99, 3)
         ]
