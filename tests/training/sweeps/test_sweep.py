@@ -170,7 +170,7 @@ def test_too_large_a_pass_is_halved(bench, tmp_path):
     def tight(bench, keys, on_step):
         sizes.append(len(keys))
         if len(keys) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
         return run_pass(bench, keys, on_step)
 
     plan = SweepPlan((0, 1, 2), policies_per_pass=3)
@@ -178,7 +178,7 @@ def test_too_large_a_pass_is_halved(bench, tmp_path):
     assert sizes[-4:] == [3, 1, 1, 1] and len(records) == 1 + 2 + 3
 
     def never(bench, keys, on_step):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
     with pytest.raises(LayerpickError, match="single run does not fit"):
         run_sweep(bench, plan, FolderStore(tmp_path / "other"), never, Silent())
