@@ -7,11 +7,11 @@ smollm2=$1 gemma=$2 svamp=$3
 shift 3
 layerpick=${LAYERPICK:-layerpick}
 data=calibration/data/datasets
-common=(--dtype bfloat16 --prompts 8 --group-size 8 --steps 24 --seeds 2 --layers every:2
+common=(--dtype bfloat16 --prompts 8 --group-size 8 --steps 20 --seeds 2 --layers every:2
   --heldout-prompts 200 --heldout-samples 2 --stop '\n' --policies-per-pass 15
   --probes weights,hidden,gradient,one_step,off_policy --probe-prompts 16
   --out calibration/data/sweeps)
-rates=1e-5,3e-5,1e-4
+rates=2e-5,6e-5,2e-4
 
 sweep() { # model, name, options
   local model=$1 name=$2
@@ -24,9 +24,9 @@ sums=(--task math --max-new-tokens 5
 products=(--task math --max-new-tokens 5
   --dataset 'reasoning-gym:products?min_terms=2&max_terms=2&min_digits=1&max_digits=2'
   --template '3 * 15 = 45\n17 * 2 = 34\n5 * 6 = 30\n4 * 11 = 44\n{expression} =')
-letters=(--task math --max-new-tokens 3
-  --dataset 'reasoning-gym:letter_counting?min_words=1&max_words=1'
-  --template "letter a in ['banana']: 3\nletter o in ['sort']: 1\nletter e in ['see']: 2\nletter {target_letter} in {span}:")
+names=(--task math --max-new-tokens 6 --temperature 0.7 --reward "$data/exact.py:exact"
+  --dataset 'reasoning-gym:needle_haystack?min_num_statements=2&max_num_statements=2'
+  --template 'Ann likes tea. Bob hates rain.\nWho hates rain? Reply only with a name.\nBob\nDan rides horses. Eve reads books.\nWho rides horses? Reply only with a name.\nDan\n{prompt}\n')
 divisors=(--task math --max-new-tokens 4
   --dataset 'reasoning-gym:gcd?min_numbers=2&max_numbers=2&min_value=2&max_value=40'
   --template 'gcd [12, 18] = 6\ngcd [7, 10] = 1\ngcd [30, 10] = 10\ngcd {numbers} =')
@@ -38,14 +38,14 @@ words=(--task math --max-new-tokens 10 --temperature 0.5 --dataset "$svamp" --te
 
 measure() {
   case $1 in
-    smollm2-letters) sweep "$smollm2" letters "${letters[@]}" ;;
+    smollm2-names) sweep "$smollm2" names "${names[@]}" ;;
     smollm2-corridor) sweep "$smollm2" corridor "${corridor[@]}" ;;
     smollm2-products) sweep "$smollm2" products "${products[@]}" ;;
     smollm2-sums) sweep "$smollm2" sums "${sums[@]}" ;;
     smollm2-divisors) sweep "$smollm2" divisors --algorithm dr_grpo "${divisors[@]}" ;;
     smollm2-programs) sweep "$smollm2" programs "${programs[@]}" ;;
     smollm2-words) sweep "$smollm2" words "${words[@]}" ;;
-    gemma-letters) sweep "$gemma" letters "${letters[@]}" ;;
+    gemma-names) sweep "$gemma" names "${names[@]}" ;;
     gemma-corridor) sweep "$gemma" corridor "${corridor[@]}" ;;
     gemma-products) sweep "$gemma" products --algorithm dr_grpo "${products[@]}" ;;
     gemma-sums) sweep "$gemma" sums "${sums[@]}" ;;
@@ -55,7 +55,7 @@ measure() {
     *) echo "There is no sweep $1." >&2; exit 2 ;;
   esac
 }
-all=(smollm2-letters gemma-letters smollm2-corridor gemma-sums smollm2-products gemma-corridor
-  smollm2-programs gemma-programs smollm2-sums gemma-products smollm2-divisors gemma-words
+all=(gemma-products smollm2-corridor smollm2-products gemma-corridor smollm2-names gemma-sums
+  smollm2-programs gemma-programs smollm2-sums gemma-names smollm2-divisors gemma-words
   smollm2-words gemma-divisors)
 for name in "${@:-${all[@]}}"; do measure "$name"; done
