@@ -24,7 +24,7 @@ from layerpick.training.sweeps.multiplexed import (
     device_name,
     model_label,
 )
-from layerpick.training.sweeps.sweep import default_rates
+from layerpick.training.sweeps.sweep import usual_rate
 from layerpick.training.trl.options import parse_trl_options
 from layerpick.training.trl.run import TrlSettings, train
 
@@ -66,8 +66,7 @@ def make_bench(
 def default_rate(prepared: Prepared) -> float:
     """The rate that the model's folder names, or the middle one of those for its size."""
     own = read_defaults(prepared.model.folder, prepared.task.name).learning_rate
-    rates = default_rates(prepared.model)
-    return own or rates[(len(rates) - 1) // 2]
+    return own or usual_rate(sum(p.numel() for p in prepared.model.model.parameters()))
 
 
 def run_training(
