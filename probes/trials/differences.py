@@ -80,17 +80,23 @@ class DifferenceReader(Reader):
         return policy
 
     def _remember(self, text: Text) -> Known:
-        head: BaseHead | None = None
         with self._products.remembering() as more:
-            if self._head_is_whole:
-                hidden = self._hidden(text)
-                bias = None if self._head.bias is None else self._head.bias.float()
-                head = remember_head(hidden, self._head.weight, bias, self._written(text))
-                more[HEAD] = head.tensors
+            if not self._head_is_whole:
+                batch = text.batch
+                logits = self._logits(text)
+                base = log_probs_of(logits, batch.targets, self._temperature, batch.place)
             else:
-                self._logits(text)
-        known = Known(text, torch.empty(0), (), False, more)
-        return replace(known, base=self._read(known))
+                hidden, weight = self._hidden(text), self._head.weight
+                bias = None if self._head.bias is None else self._head.bias.float()
+                head = remember_head(hidden, weight, bias, self._written(text))
+                base = log_probs_from(hidden, head, weight, self._written(text))
+                more[HEAD] = head.tensors
+        return Known(text, base, (), False, more)
+
+    def _again(self, known: Known, lowest: int) -> Known:
+        with self._starting_at(known, lowest):
+            more = self._remember(known.text).more
+        return replace(known, more=more)
 
     def _read(self, known: Known) -> Tensor:
         with self._products.against(known.more):
@@ -211,7 +217,8 @@ class _Products:
     def _moved(self, given: Tensor, before: Tensor) -> Tensor:
         """given − before, likewise."""
         if self._last[0] is not given or self._last[1] is not before or self._last[2] is None:
-            moved = (given.detach() - before).to(before.dtype)
+            moved = before.float()
+            moved = torch.sub(given.detach(), moved, out=moved).to(before.dtype)
             self._last = (given, before, moved)
         return self._last[2]
 
@@ -223,11 +230,12 @@ class _Difference(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, trained: Tensor | None, moved: Tensor, before: Tensor
     ) -> Tensor:
-        made = before.float().add_(nn.functional.linear(moved, weight))
+        # Operands of one format: mixed ones take several times as long.
+        made = before.float().add_(nn.functional.linear(moved, weight).float())
         low = x.to(weight.dtype) if trained is not None or ctx.needs_input_grad[1] else None
         if trained is not None and low is not None:
             step = (trained - weight).to(weight.dtype)
-            made.add_(nn.functional.linear(low, step))
+            made.add_(nn.functional.linear(low, step).float())
         ctx.save_for_backward(weight, trained, low)
         return made
 

@@ -25,7 +25,7 @@ from layerpick.training.models.layers import find_decoder_layers
 from layerpick.training.models.loading import LoadedModel
 
 REMEMBERED_BYTES = 5e8
-"""What may be remembered of texts that are not being read."""
+"""What may be kept of texts that are not being read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +76,20 @@ class Reader:
         return groups
 
     @torch.no_grad()
-    def base(self, text: Text) -> Known:
-        """What the model makes of a text; remembered while it may be."""
-        found = self._known.get(text) or self._read_base(text)
-        held = sum(known.nbytes for known in self._known.values())
-        if text not in self._known and held + found.nbytes <= REMEMBERED_BYTES:
-            self._known[text] = found
-        return found
+    def base(self, text: Text, lowest: int = 0) -> Known:
+        """What the model makes of a text, for policies of `lowest` and layers above it.
+
+        The inputs of all layers are kept while memory allows, and read on from the next time.
+        """
+        known = self._known.get(text)
+        if known is None:
+            known = self._read_base(text)
+            held = sum(kept.nbytes for kept in self._known.values())
+            kept = replace(known, more={})
+            if held + kept.nbytes <= REMEMBERED_BYTES:
+                self._known[text] = kept
+            return known
+        return self._again(known, lowest)
 
     def log_probs(self, known: Known, layer: int, policy: TrainedCopy) -> Tensor:
         """(N,), float32: a policy's log-probabilities of the written tokens."""
@@ -125,19 +132,25 @@ class Reader:
         """A pass of the model; `inputs` are filled in later."""
         return Known(text, self._read(Known(text, torch.empty(0), (), False)), (), False)
 
+    def _again(self, known: Known, lowest: int) -> Known:  # noqa: ARG002
+        """What was kept of a text, with all that policies of `lowest` and above need."""
+        return known
+
     def _read(self, known: Known) -> Tensor:
         """(N,), float32: log-probabilities by the model as it stands."""
         return packed_log_probs(self._model.model, known.text.batch, self._temperature)
 
     @contextmanager
-    def _starting_at(self, known: Known, layer: int, policy: TrainedCopy) -> Iterator[None]:
-        """While open, a pass begins with `policy` in the place of `layer`."""
+    def _starting_at(self, known: Known, layer: int, policy: Any = None) -> Iterator[None]:
+        """While open, a pass begins at `layer`, with `policy` in its place if there is one."""
 
         def skip(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
             return (hidden_states,) if known.in_tuple else hidden_states
 
+        module = policy or self._model.layers[layer].forward
+
         def begin(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG001
-            return policy(known.inputs[layer], *args, **kwargs)
+            return module(known.inputs[layer], *args, **kwargs)
 
         with ExitStack() as stack:
             for index in range(layer):

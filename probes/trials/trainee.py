@@ -100,7 +100,7 @@ def trials(
             for time in range(1, max(times) + 1):
                 _step(reader, trainees, lessons, gradients if time == 1 else None)
                 for text in test if time in times else ():
-                    known = reader.base(text)
+                    known = reader.base(text, group[0])
                     for trainee in trainees:
                         scores[time][trainee.layer] += judge(known, trainee)
             on_done(len(group))
@@ -125,7 +125,7 @@ def _step(
             trainee.first_step(gradients[trainee.layer])
         return
     for text in lessons:
-        known = reader.base(text)
+        known = reader.base(text, trainees[0].layer)
         for trainee in trainees:
             trainee.learn(known)
     for trainee in trainees:

@@ -75,17 +75,17 @@ def log_probs_from(hidden: Tensor, base: BaseHead, weight: Tensor, what: Written
 class _LogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, base: BaseHead, weight: Tensor, what: Written) -> Tensor:
-        moved = (hidden - base.hidden).to(weight.dtype)
+        moved = (hidden - base.hidden.float()).to(weight.dtype)
         mean = torch.zeros_like(hidden) if ctx.needs_input_grad[0] else None
         total = torch.zeros(len(hidden), device=hidden.device)
         for part, share in zip(_blocks(weight, len(hidden)), base.shares, strict=True):
             added = torch.nn.functional.linear(moved, weight[part]).float()
             if what.temperature != 1:
                 added.div_(what.temperature)
-            share = added.exp_().mul_(share)
+            share = added.exp_().mul_(share.float())
             total += share.sum(dim=1)
             if mean is not None:
-                mean += share.to(weight.dtype) @ weight[part]
+                mean += (share.to(weight.dtype) @ weight[part]).float()
         chosen = weight[what.targets].float()
         moved_chosen = (moved[what.place].float() * chosen).sum(dim=1) / what.temperature
         if mean is not None:
