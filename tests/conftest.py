@@ -7,12 +7,14 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from tokenizers import processors
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from layerpick.calibration.predictors.levels import LEVELS
@@ -50,6 +52,46 @@ FAMILIES = {
     "phi3": {**GATED, "pad_token_id": 0},
     "olmo2": GATED,
 }
+
+
+CHAT_TOKENS = {
+    "qwen2.5": ("<|endoftext|>", "<|im_end|>", ("<|im_start|>",)),
+    "qwen3": ("<|endoftext|>", "<|im_end|>", ("<|im_start|>",)),
+    "llama3.2": ("<|begin_of_text|>", "<|eot_id|>", ("<|start_header_id|>", "<|end_header_id|>")),
+    "gemma3": ("<bos>", "<eos>", ("<start_of_turn>", "<end_of_turn>")),
+    "smollm2": ("<|im_start|>", "<|im_end|>", ()),
+    "mistral": ("<s>", "</s>", ("[INST]", "[/INST]")),
+    "phi3": ("<s>", "<|endoftext|>", ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")),
+}
+"""By family: the tokenizer's first and last token, and further special tokens of its chats."""
+
+
+def chat_tokenizer(name: str):
+    """The byte tokenizer with the special tokens and the chat template of a family."""
+    first, last, more = CHAT_TOKENS[name]
+    tokenizer = byte_tokenizer(8192)
+    tokenizer.add_special_tokens(
+        {"bos_token": first, "eos_token": last, "additional_special_tokens": list(more)}
+    )
+    if name in ("llama3.2", "gemma3", "mistral"):  # plain text begins with the first token
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{first} $A", special_tokens=[(first, tokenizer.bos_token_id)]
+        )
+    path = Path(__file__).parent / f"data/chat_templates/{name}.jinja"
+    tokenizer.chat_template = path.read_text("utf-8")
+    return tokenizer
+
+
+@pytest.fixture(params=sorted(CHAT_TOKENS))
+def chat_family(request: pytest.FixtureRequest) -> str:
+    """Every family whose chat template is known to the tests."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def make_chat_tokenizer() -> Callable[[str], Any]:
+    """`make_chat_tokenizer(family)`."""
+    return chat_tokenizer
 
 
 def tiny_config(family: str):
@@ -147,6 +189,8 @@ def synthetic_example(number: int, generator: np.random.Generator, **others) -> 
         "contributions": contributions,
         "errors": np.full(layers, 0.05),
         "features": features,
+        "shares": contributions / contributions.max(),
+        "share_errors": np.full(layers, 0.05),
         "best": frozenset({int(contributions.argmax())}),
         "noise_ceiling": 0.9,
         "seconds": 100.0,

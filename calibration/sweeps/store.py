@@ -66,13 +66,11 @@ class FolderStore:
         record = read_record(path)
         if record.run != key:
             raise LayerpickError(f"{path} holds the run {record.run.name}: give it that name back.")
-        for name, value in settings:
-            found = getattr(record.settings, name)
-            if found != value:
-                raise LayerpickError(
-                    f"{path} was measured with {name} = {found!r}, not {value!r}: use the same "
-                    f"settings, or another folder."
-                )
+        for name, (value, found) in settings.differences(record.settings).items():
+            raise LayerpickError(
+                f"{path} was measured with {name} = {found!r}, not {value!r}: use the same "
+                f"settings, or another folder."
+            )
         return record
 
     @contextmanager
@@ -145,7 +143,7 @@ def read_folder(folder: Path) -> list[RunRecord]:
         if path.suffix != ".json" or not path.is_file():
             raise LayerpickError(f"{path} is no record of a run: move it out of the folder.")
         records.append(read_record(path))
-        if records[-1].settings != records[0].settings:
+        if records[-1].settings.differences(records[0].settings):
             raise LayerpickError(
                 f"{path} was measured with other settings than {records[0].run.name}: keep the "
                 f"runs of different sweeps in different folders."
@@ -160,6 +158,7 @@ def read_settings(folder: Path) -> RunSettings:
 
     Raises LayerpickError for a folder without records.
     """
+    FolderStore(folder)  # finishes journals
     for path in sorted(folder.glob("*.json")):
         if not path.name.startswith(".") and path.name not in NO_RECORDS:
             return read_record(path).settings

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerpick.selector import options
+from layerpick.selector.options import with_groups
+from layerpick.selector.settings import Json
+from layerpick.selector.sweep.settings import ClusterChoice
 from layerpick.training.errors import LayerpickError
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_models(as_json: options.Json = False) -> None:
+def list_models(as_json: Json = False) -> None:
     """List the models of the zoo: family, layers, what they are asked, what RL has to mend.
 
     Example: layerpick zoo list
@@ -75,8 +77,10 @@ def build(models: Models, zoo: Folder = Path("zoo")) -> None:
 
 
 @app.command("sweep")
+@with_groups
 def sweep(
     models: Models,
+    cluster: ClusterChoice,
     zoo: Folder = Path("zoo"),
     seeds: Annotated[int, typer.Option(help="Repetitions of everything.", min=1)] = 2,
     out: Annotated[Path, typer.Option(help="Folder of all sweeps.", file_okay=False)] = Path(
@@ -90,15 +94,19 @@ would, and all probes are measured. What is in the folder already is not measure
 
     Example: layerpick zoo sweep all --out calibration/data/sweeps
     """
-    from layerpick.probes.table import PROBES
-    from layerpick.selector.prepare import ModelChoice, RolloutChoice
     from layerpick.selector.progress import reporting
-    from layerpick.selector.sweep.run import SweepChoice, measure_sweep
+    from layerpick.selector.settings import (
+        TRAINING_SAMPLING,
+        HeldOutChoice,
+        ModelChoice,
+        RlSettings,
+        TaskSettings,
+    )
+    from layerpick.selector.sweep.run import measure_sweep
+    from layerpick.selector.sweep.settings import SweepChoice
     from layerpick.training.pretraining.zoo import SWEEP_STEPS, ZOO
-    from layerpick.training.tasks.base import TaskSettings
 
     names = _names(models)
-    choice = SweepChoice(seeds=seeds, steps=SWEEP_STEPS, rates="shared", probes=tuple(PROBES))
     with reporting() as reporter:
         for name in names:
             folder, model = _build(name, zoo, reporter), ZOO[name]
@@ -108,10 +116,13 @@ would, and all probes are measured. What is in the folder already is not measure
                     str(model.recipe.task["task"]),
                     TaskSettings(),
                     algorithm,
-                    RolloutChoice(prompts=16, rows=2048),
-                    choice,
+                    TRAINING_SAMPLING,
+                    RlSettings(steps=SWEEP_STEPS),
+                    HeldOutChoice(),
+                    SweepChoice(seeds=seeds, shared_lr=True),
                     out,
                     reporter,
+                    cluster,
                 )
                 reporter.note(f"{measured} is measured.")
 

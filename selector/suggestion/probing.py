@@ -12,8 +12,9 @@ from layerpick.calibration.sweeps.features import FeatureCost, FeatureTable
 from layerpick.probes.base import Budget, ProbeInput, ProbeResult
 from layerpick.probes.run import run_probe
 from layerpick.probes.table import PROBES
-from layerpick.selector.prepare import Prepared, RolloutChoice
+from layerpick.selector.prepare import Prepared
 from layerpick.selector.progress import Reporter
+from layerpick.selector.settings import RolloutChoice
 from layerpick.selector.suggestion import summaries
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.episodes.rollouts import (
@@ -160,7 +161,8 @@ def _rollouts(prepared: Prepared, choice: RolloutChoice, seed: int, reporter: Re
             model, task, rollouts.origin.prompts, rollouts.origin.group_size, sampling, seed
         )
         # Other sampling settings are the file's business; other weights or data make it useless.
-        for name in ("weights_hash", "task", "data"):
+        older = rollouts.origin.prompt_form is None
+        for name in ("weights_hash", "task", "data", *(() if older else ("prompt_form",))):
             if getattr(rollouts.origin, name) != getattr(expected, name):
                 raise LayerpickError(
                     f"{choice.reuse} was sampled with another {name.replace('_', ' ')}: sample "

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
+from layerpick.training.sweeps.records import Rates
 
 SCHEMA_VERSION = 1
 
@@ -48,6 +49,11 @@ class TaskSummary(_Value):
     algorithm: str
     source: str = Field(description="data set, generator or world")
     data_hash: str
+    prompt_form: str = Field(default="", description="what stood around each row, in words")
+    settings_hash: str | None = Field(
+        default=None, description="of the form of the prompts, stop strings, reward and the like"
+    )
+    note: str | None = Field(default=None, description="what the form leaves out, if anything")
 
 
 class RolloutSummary(_Value):
@@ -105,6 +111,11 @@ class Suggestion(_Value):
     schema_version: int = SCHEMA_VERSION
     pick: int
     basis: str
+    rates: tuple[Rates, ...] = Field(
+        default=(),
+        description="what contributions are predicted: shared, all runs at one learning rate; "
+        "own, each policy at its own best; both, where sweeps of both kinds were learned from",
+    )
     stopped: str | None = Field(default=None, description="why a budget was not spent further")
     further: dict[str, float] = Field(
         default_factory=dict,

@@ -23,6 +23,7 @@ from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.episodes.rollouts import Rollouts
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.tasks.base import Task
+from layerpick.training.tasks.forms import in_words, thinking_note
 
 BYTES_PER_TRAINED_PARAMETER = 12
 """A float32 gradient and AdamW's two float32 moments."""
@@ -43,7 +44,7 @@ def layers(
             predicted=float(prediction.contribution[layer]),
             interval=(float(prediction.low[layer]), float(prediction.high[layer])),
             chance_best=float(prediction.chance_best[layer]),
-            measured=sweep.contribution(layer) if sweep and layer in sweep.layers else None,
+            measured=sweep.contribution(layer) if sweep and layer in sweep.contributions else None,
             features={
                 name: float(values[layer])
                 for name, values in features.items()
@@ -74,6 +75,9 @@ def task(chosen: Task, algorithm: Algorithm) -> TaskSummary:
         algorithm=algorithm.name,
         source=chosen.source,
         data_hash=chosen.fingerprint(),
+        prompt_form=in_words(chosen.settings),
+        settings_hash=chosen.settings.identity,
+        note=thinking_note(chosen.settings),
     )
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerpick.selector import options
+from layerpick.selector.settings import Json
 from layerpick.training.errors import LayerpickError
 
 if TYPE_CHECKING:
-    from layerpick.selector.verification.run import Verification
+    from layerpick.selector.verification.result import Verification
 
 JSON_FILE, PICTURE = "verification.json", "verification.png"
 
@@ -49,7 +49,7 @@ def verify(
             show_default=False,
         ),
     ] = None,
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Set prediction beside measurement: was the pick right, and by how much?
 

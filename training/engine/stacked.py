@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from layerpick.training.engine.policies import FIRST_LAYER_STREAM, Policies, TrainedCopy
-from layerpick.training.episodes.decoding import Decoder, rearrange_slots
+from layerpick.training.episodes.decoding import Decoder
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import LoadedModel
 
@@ -206,14 +206,14 @@ class _StackedDecoder(Decoder):
     """A decoder whose rows belong to several policies."""
 
     def __init__(self, policies: SingleLayerPolicies, owners: Sequence[int]):
-        from transformers import DynamicCache
+        from layerpick.training.episodes.cache import growing_cache
 
         model = policies.model
         super().__init__(model.model, model.tokenizer.pad_token_id, len(owners))
         self._policies = policies
         self._owners = np.asarray(owners)
         most = max(len(policies.of_layer(layer)) for layer in policies.layers)
-        self._own_caches = [DynamicCache() for _ in range(most)]
+        self._own_caches = [growing_cache() for _ in range(most)]
 
     def keep(self, rows: Sequence[int]) -> None:
         super().keep(rows)
@@ -227,7 +227,7 @@ class _StackedDecoder(Decoder):
     def _rearrange(self, order: Tensor) -> None:
         super()._rearrange(order)
         for cached, start, end in self._own_rows():
-            rearrange_slots(cached, order[start:end])
+            cached.take_slots(order[start:end])
 
     def _own_rows(self) -> Iterator[tuple[Any, int, int]]:
         """The cached layer, first row and end of every policy that has rows."""
@@ -254,6 +254,7 @@ def check_multiplexing(model: LoadedModel) -> None:
             for weight in copied.trained.values():
                 noise = torch.randn(weight.shape, generator=generator).to(weight)
                 weight.add_(0.1 * weight.abs().mean() * noise)
+    allowed = 0.1 if model.dtype == torch.float32 else 0.3  # bfloat16 rounds logits of 20 to 0.1
     owners = sorted(row % len(policies) for row in range(4))
     tokens = torch.randint(100, (4, 5), generator=generator)
     try:
@@ -266,7 +267,7 @@ def check_multiplexing(model: LoadedModel) -> None:
                 alone = _acts(_plain(model), tokens)
             rows = [row for row, owner in enumerate(owners) if owner == policy]
             off = (stacked[:, rows] - alone[rows]).abs().max()
-            if not off < 0.1 * (alone[rows] - base[rows]).abs().max():
+            if not off < allowed * (alone[rows] - base[rows]).abs().max():
                 raise ValueError("rows influence one another")
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         raise LayerpickError(

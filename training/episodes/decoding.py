@@ -24,12 +24,12 @@ class Decoder:
     """
 
     def __init__(self, model: Any, pad_token: int, rows: int):
-        from transformers import DynamicCache
+        from layerpick.training.episodes.cache import growing_cache
 
         self._model = model
         self._pad = pad_token
         self._device = model.get_input_embeddings().weight.device
-        self._cache = DynamicCache()
+        self._cache = growing_cache()
         self._mask = torch.zeros(rows, 0, dtype=torch.long, device=self._device)
 
     @torch.no_grad()
@@ -75,7 +75,7 @@ class Decoder:
     def _rearrange(self, order: Tensor) -> None:
         """Bring the slots of every row's cache into this order, shape (rows, slots)."""
         for layer in self._cache.layers:
-            rearrange_slots(layer, order)
+            layer.take_slots(order)
 
     def _forward(self, tokens: Tensor, mask: Tensor, last: Tensor) -> Tensor:
         """Feed one block; `last` (rows,) is the column of each row's last token in it."""
@@ -92,15 +92,6 @@ class Decoder:
             past_key_values=self._cache,
             use_cache=True,
         )
-
-
-def rearrange_slots(layer: Any, order: Tensor) -> None:
-    """Take slots `order` (rows, slots) of one layer's cache."""
-    index = order[:, None, :, None]
-    for name in ("keys", "values"):
-        held = getattr(layer, name)
-        shape = (-1, held.shape[1], -1, held.shape[3])
-        setattr(layer, name, held.gather(2, index.expand(shape)))
 
 
 def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from layerpick.training.episodes.trajectory import Trajectory, Turn, hash_text
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.tasks.base import Episodes, Prompt, SingleTurnTask, StepResult, Task
+from layerpick.training.tasks.forms import closing_token
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def play(
     make_decoder = make_decoder or (
         lambda owners: Decoder(model.model, model.tokenizer.pad_token_id, len(owners))
     )
-    renderer = Renderer(model.tokenizer, task.settings.template, task.conversational)
+    renderer = Renderer.of(model.tokenizer, task)
     tokens = [renderer.tokens(prompt) for prompt in prompts]
     _refuse_long_prompts(model, prompts, tokens, settings.max_new_tokens)
     slots = [
@@ -222,7 +223,8 @@ class Stops:
     def __init__(self, model: LoadedModel, stop: Sequence[str]):
         configured = model.model.generation_config.eos_token_id
         several = configured if isinstance(configured, list) else [configured]
-        self.end_tokens = {*several, model.tokenizer.eos_token_id} - {None}
+        closing = closing_token(model.tokenizer)
+        self.end_tokens = {*several, model.tokenizer.eos_token_id, closing} - {None}
         self._decode = model.tokenizer.decode
         self._stop = tuple(stop)
         # A stop string of n bytes spans at most n tokens.

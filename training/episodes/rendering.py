@@ -1,21 +1,22 @@
 """From a task's prompts to tokens, and from later observations to tokens.
 
-Raw text is used as it is, or wrapped by a template. Chat messages go through the model's chat
-template; so do the observations of later turns, which then become the user's messages.
+Raw text is used as it is, wrapped by a template, or becomes a user's message. Chat messages go
+through the model's chat template; so do the observations of later turns, which then become the
+user's messages. Which of these suits a model is settled by `tasks.forms`.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.tasks.base import Messages, Prompt
+from layerpick.training.tasks.base import Messages, Prompt, Task
+from layerpick.training.tasks.forms import MARK, render_chat
 
 _FIELD = re.compile(r"\{(\w+)\}")
-_MARK = "\u2063reply\u2063"
-"""Stands for the model's own words while a chat template is rendered; no real text holds it."""
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,42 @@ class Renderer:
 
     `template`: text with `{prompt}` or the name of any column, for raw prompts.
     `conversational`: raw prompts become a user's message where the model has a chat template and
-    no template of the user's own is given.
+    no template of the user's own is given; `system` then goes before it, `instruction` after the
+    question. `chat_template_kwargs`: values that the chat template reads.
     """
 
     tokenizer: Any
     template: str | None = None
     conversational: bool = False
+    system: str | None = None
+    instruction: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tokenizer: Any, task: Task) -> Renderer:
+        """The renderer of a task's prompts."""
+        chosen = task.settings
+        return cls(
+            tokenizer,
+            chosen.template,
+            task.conversational,
+            chosen.system,
+            chosen.instruction,
+            chosen.chat_template_kwargs,
+        )
 
     def tokens(self, prompt: Prompt) -> tuple[int, ...]:
         """Token ids of a prompt. Raises LayerpickError naming the row that cannot be rendered."""
         if self._is_chat(prompt):
-            messages = _as_messages(prompt.content)
-            text = self._chat(messages, prompt.source)
+            text = self._chat(self._messages(prompt), prompt.source)
             return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return self._encode(self._fill(prompt), prompt.source)
+
+    def as_trl_reads(self, prompt: Prompt) -> str | list[dict[str, str]]:
+        """The prompt as a row of a TRL data set: text, or chat messages that TRL renders."""
+        if self._is_chat(prompt):
+            return [dict(message) for message in self._messages(prompt)]
+        return self._fill(prompt)
 
     def reply_tokens(self, prompt: Prompt, observation: str) -> tuple[int, ...]:
         """Token ids of what the model reads after its turn: the environment's observation.
@@ -48,11 +71,11 @@ class Renderer:
         if not self._is_chat(prompt):
             return tuple(self.tokenizer(observation, add_special_tokens=False)["input_ids"])
         messages = (
-            *_as_messages(prompt.content),
-            {"role": "assistant", "content": _MARK},
+            *self._messages(prompt),
+            {"role": "assistant", "content": MARK},
             {"role": "user", "content": observation},
         )
-        suffix = self._chat(messages, prompt.source).rpartition(_MARK)[2]
+        suffix = self._chat(messages, prompt.source).rpartition(MARK)[2]
         return tuple(self.tokenizer(suffix, add_special_tokens=False)["input_ids"])
 
     def _is_chat(self, prompt: Prompt) -> bool:
@@ -70,9 +93,16 @@ class Renderer:
                 f"{source} is a chat, and the model has no chat template: give raw text prompts, "
                 f"or an instruction-tuned model."
             )
-        return self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True
-        )
+        return render_chat(self.tokenizer, messages, source, self.chat_template_kwargs)
+
+    def _messages(self, prompt: Prompt) -> Messages:
+        """A chat as it is; raw text as the user's message."""
+        if not isinstance(prompt.content, str):
+            return prompt.content
+        question = prompt.content if prompt.question is None else prompt.question
+        words = f"{question}\n{self.instruction}" if self.instruction else question
+        user = {"role": "user", "content": words}
+        return ({"role": "system", "content": self.system}, user) if self.system else (user,)
 
     def _fill(self, prompt: Prompt) -> str:
         assert isinstance(prompt.content, str)
@@ -96,7 +126,3 @@ class Renderer:
         eos = self.tokenizer.eos_token_id
         # Some tokenizers close every text with the end token, which would end the episode.
         return tokens[:-1] if len(tokens) > 1 and tokens[-1] == eos else tokens
-
-
-def _as_messages(content: str | Messages) -> Messages:
-    return ({"role": "user", "content": content},) if isinstance(content, str) else content

@@ -22,6 +22,7 @@ from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.files import replacing
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.tasks.base import Task
+from layerpick.training.tasks.forms import in_words
 
 FORMAT = "layerpick-rollouts-1"
 
@@ -40,6 +41,10 @@ class RolloutOrigin:
     max_turns: int
     temperature: float
     seed: int
+    prompt_form: str | None = None
+    """The form of the prompts, in words; None in files of older versions."""
+    settings_hash: str | None = None
+    """Of the task's settings, the form of the prompts among them; None likewise."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,8 @@ def rollout_origin(
         max_turns=task.max_turns,
         temperature=sampling.temperature,
         seed=seed,
+        prompt_form=in_words(task.settings),
+        settings_hash=task.settings.identity,
     )
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,13 +107,17 @@ class RunFolder:
         if not file.exists():
             write_text(file, description.model_dump_json(indent=1) + "\n")
             return
-        stored, wanted = _flat(self.description().model_dump()), _flat(description.model_dump())
-        for name, value in wanted.items():
-            if stored.get(name) != value:
-                raise LayerpickError(
-                    f"{self.path} holds a run with {name} = {stored.get(name)!r}, not {value!r}: "
-                    f"use the same settings to go on with it, or another --out."
-                )
+        stored = self.description()
+        unequal = description.settings.differences(stored.settings)
+        for name in (name for name in type(description).model_fields if name != "settings"):
+            pair = _plain(getattr(description, name)), _plain(getattr(stored, name))
+            if pair[0] != pair[1]:
+                unequal[name] = pair
+        for name, (value, found) in unequal.items():
+            raise LayerpickError(
+                f"{self.path} holds a run with {name} = {found!r}, not {value!r}: "
+                f"use the same settings to go on with it, or another --out."
+            )
 
     def begin(self, steps_done: int) -> None:
         """Forget what a killed run had done after its last checkpoint."""
@@ -182,7 +185,6 @@ def _read(file: Path, kind: type[Kind]) -> Kind:
         ) from error
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings by their own names, as JSON would give them back."""
-    settings = json.loads(json.dumps(values))
-    return {**settings.pop("settings"), **settings}
+def _plain(value: Any) -> Any:
+    """A value as JSON would give it back."""
+    return json.loads(json.dumps(value))

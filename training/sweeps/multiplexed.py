@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from layerpick.training.algorithms.base import Algorithm
-from layerpick.training.engine.learner import LearningSettings
 from layerpick.training.engine.loop import (
     PolicyRun,
-    TrainingSettings,
     step_seed,
     train,
 )
@@ -22,34 +20,16 @@ from layerpick.training.engine.policies import FullPolicy, Policies
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import HeldOut, HeldOutScore, score_model, score_policies
-from layerpick.training.episodes.trajectory import hash_text
 from layerpick.training.models.defaults import REFERENCE
 from layerpick.training.models.loading import LoadedModel, ModelIdentity
+from layerpick.training.settings import RlSettings
 from layerpick.training.sweeps.records import Rates, RunKey, RunRecord, RunSettings
 from layerpick.training.tasks.base import Task, TaskSettings
+from layerpick.training.tasks.forms import in_words
 
 SCORING_STEP = 2**31
 """Stands for the step number in the seed of the scoring's noise."""
 PACKAGES = ("layerpick", "torch", "transformers", "trl", "numpy")
-FIRST_SETTINGS = (
-    *("dataset", "template", "stop", "reward", "all_or_nothing"),
-    *("unsafe_exec", "env", "max_turns", "invalid_penalty"),
-)
-"""Task settings that every stored hash covers."""
-
-
-@dataclass(frozen=True)
-class SweepSettings:
-    """How every run of a sweep is trained and scored."""
-
-    steps: int = 60
-    prompts: int = 16
-    group_size: int = 8
-    epsilon: float = 0.2
-    beta: float = 0.0
-    max_grad_norm: float = 1.0
-    chunk_tokens: int = 8192
-    """Tokens of one backward pass; bounds the memory, changes nothing else."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +40,15 @@ class Bench:
     task: Task
     algorithm: Algorithm
     sampling: SamplingSettings
-    settings: SweepSettings
+    settings: RlSettings
     heldout: HeldOut
     learning_rates: tuple[float, ...]
     """The grid that learning rates are chosen from."""
     rates: Rates = "shared"
+    told: TaskSettings | None = None
+    """The task's settings as a person gave them, where its files have since moved."""
+    chunk_tokens: int = 8192
+    """Tokens of one backward pass; bounds the memory, changes nothing else."""
 
     def run_settings(self, engine: str) -> RunSettings:
         """What a stored run must have been made with to be reused."""
@@ -78,7 +62,7 @@ class Bench:
             task=task.name,
             source=source_label(task),
             data_hash=task.fingerprint(),
-            task_settings_hash=settings_hash(task.settings),
+            task_settings_hash=(self.told or task.settings).identity,
             algorithm=self.algorithm.name,
             engine=engine,
             steps=settings.steps,
@@ -93,31 +77,9 @@ class Bench:
             heldout_prompts=len(self.heldout.prompts),
             heldout_samples=self.heldout.samples,
             prompts_hash=self.heldout.fingerprint,
+            prompt_form=in_words(task.settings),
             rates=self.rates,
         )
-
-    def training(self, learning_rate: float | tuple[float, ...]) -> TrainingSettings:
-        """How one pass is trained."""
-        chosen = self.settings
-        learning = LearningSettings(
-            learning_rate, chosen.epsilon, chosen.beta, chosen.max_grad_norm
-        )
-        return TrainingSettings(learning, chosen.steps, chosen.prompts, chosen.group_size)
-
-
-def settings_hash(settings: TaskSettings) -> str:
-    """Hash of all task settings but the data set, which has its own.
-
-    Fields that the first records did not have count where they are set, so that a task asked for
-    as before keeps its hash.
-    """
-    values, defaults = asdict(replace(settings, dataset=None)), asdict(TaskSettings())
-    told = {
-        name: value
-        for name, value in values.items()
-        if name in FIRST_SETTINGS or value != defaults[name]
-    }
-    return hash_text(repr(told))
 
 
 def model_label(identity: ModelIdentity) -> str:
@@ -162,9 +124,10 @@ def run_pass(
             bench.task,
             bench.algorithm,
             bench.sampling,
-            bench.training(tuple(key.learning_rate or 0.0 for key in keys)),
+            bench.settings,
+            tuple(key.learning_rate or 0.0 for key in keys),
             seed=first.seed,
-            chunk_tokens=bench.settings.chunk_tokens,
+            chunk_tokens=bench.chunk_tokens,
             on_step=on_step,
         )
         scores = score_policies(policies, bench.task, bench.sampling, bench.heldout, noise)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -59,11 +59,27 @@ class RunSettings(_Value):
     heldout_prompts: int
     heldout_samples: int
     prompts_hash: str = Field(description="of the held-out prompts")
+    prompt_form: str | None = Field(
+        default=None, description="in words; `task_settings_hash` decides whether two are equal"
+    )
     rates: Rates = Field(
         default="shared",
         description="shared: one learning rate for all runs, chosen on the full run; own: every "
         "policy is trained at every rate of the grid, and its own is chosen when scores are read",
     )
+
+    def differences(self, other: RunSettings) -> dict[str, tuple[Any, Any]]:
+        """Settings in which two runs differ, by name: ours and the other's.
+
+        Forms of prompts are compared by hash, which older records have too, and named in words.
+        """
+        found = {name: (value, getattr(other, name)) for name, value in self}
+        forms = found.pop("prompt_form")
+        unequal = {name: pair for name, pair in found.items() if pair[0] != pair[1]}
+        if "task_settings_hash" in unequal and forms[0] != forms[1]:
+            del unequal["task_settings_hash"]
+            unequal["prompt_form"] = forms
+        return unequal
 
     @property
     def about(self) -> tuple[str, str, str, str]:

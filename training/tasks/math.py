@@ -26,7 +26,12 @@ class MathTask(SingleTurnTask):
     """Math questions; reward 1 for the right final answer, else 0."""
 
     name = "math"
-    max_new_tokens = 256
+    max_new_tokens = 512
+    max_chat_tokens = 1024
+    conversational = True
+    instruction = r"Please reason step by step, and put your final answer within \boxed{}."
+    plain_form = "Question: {prompt}\n{instruction}\nAnswer:"
+    plain_stop = ("Question:",)
 
     def prompts(self, split: Split, count: int, seed: int) -> tuple[Prompt, ...]:
         """Rows with a `prompt` and an `answer`, GSM8K rows, or SVAMP rows."""

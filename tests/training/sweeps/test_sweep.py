@@ -23,18 +23,17 @@ from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import held_out
 from layerpick.training.errors import LayerpickError
+from layerpick.training.models.choosing import choose_layers
 from layerpick.training.models.defaults import read_defaults, reference_model, with_defaults
+from layerpick.training.settings import RlSettings
 from layerpick.training.sweeps.multiplexed import (
-    FIRST_SETTINGS,
     Bench,
-    SweepSettings,
     run_pass,
-    settings_hash,
 )
 from layerpick.training.sweeps.one_by_one import run_trl_pass
 from layerpick.training.sweeps.records import RunKey
-from layerpick.training.sweeps.sweep import SweepPlan, choose_layers, choose_rate, run_sweep
-from layerpick.training.tasks.base import TaskSettings
+from layerpick.training.sweeps.sweep import SweepPlan, choose_rate, run_sweep
+from layerpick.training.tasks.settings import FIRST_SETTINGS, TaskSettings
 from layerpick.training.tasks.table import make_task
 
 SUMS = "reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1"
@@ -56,7 +55,7 @@ def bench(tiny, tmp_path):
         task=task,
         algorithm=make_algorithm("grpo"),
         sampling=SamplingSettings(4, rows=1000),
-        settings=SweepSettings(steps=4, prompts=4, group_size=4),
+        settings=RlSettings(steps=4, prompts=4, group_size=4),
         heldout=held_out(task, 16, 2),
         learning_rates=(1e-4, 3e-3),
     )
@@ -149,17 +148,17 @@ def test_settings_that_came_later_leave_old_hashes_alone():
     stored = read_folder(SHIPPED_SWEEPS / "reference-math" / "math-grpo")[0].settings
     folder = Path(reference_model("math"))
     settings = with_defaults(TaskSettings(), read_defaults(folder, "math"))
-    assert settings_hash(settings) == stored.task_settings_hash
+    assert settings.identity == stored.task_settings_hash
     others = [{"stop": ("x",)}, {"template": "{prompt}"}, {"all_or_nothing": True}, {"env": "Taxi"}]
-    hashes = {settings_hash(replace(settings, **other)) for other in ({}, *others)}
+    hashes = {replace(settings, **other).identity for other in ({}, *others)}
     assert len(hashes) == 1 + len(others)
-    assert settings_hash(replace(settings, dataset="else")) == stored.task_settings_hash
+    assert replace(settings, dataset="else").identity == stored.task_settings_hash
     fields = {field.name for field in dataclasses.fields(TaskSettings)}
     assert set(FIRST_SETTINGS) <= fields
 
 
 def test_training_raises_the_reward(bench):
-    bench = replace(bench, settings=SweepSettings(steps=30, prompts=4, group_size=8))
+    bench = replace(bench, settings=RlSettings(steps=30, prompts=4, group_size=8))
     (full,) = run_pass(bench, [RunKey(kind="full", seed=0, learning_rate=3e-3)])
     (base,) = run_pass(bench, [RunKey(kind="base", seed=0)])
     assert full.score > base.score + 3 * base.error
@@ -171,7 +170,7 @@ def test_too_large_a_pass_is_halved(bench, tmp_path):
     def tight(bench, keys, on_step):
         sizes.append(len(keys))
         if len(keys) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
         return run_pass(bench, keys, on_step)
 
     plan = SweepPlan((0, 1, 2), policies_per_pass=3)
@@ -179,7 +178,7 @@ def test_too_large_a_pass_is_halved(bench, tmp_path):
     assert sizes[-4:] == [3, 1, 1, 1] and len(records) == 1 + 2 + 3
 
     def never(bench, keys, on_step):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
     with pytest.raises(LayerpickError, match="single run does not fit"):
         run_sweep(bench, plan, FolderStore(tmp_path / "other"), never, Silent())
@@ -246,17 +245,19 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from layerpick.selector.prepare import ModelChoice, RolloutChoice
 from layerpick.selector.progress import Silent
-from layerpick.selector.sweep.run import SweepChoice, measure_sweep
-from layerpick.training.tasks.base import TaskSettings
+from layerpick.selector.settings import *
+from layerpick.selector.sweep.run import measure_sweep
+from layerpick.selector.sweep.settings import SweepChoice
 model, root = sys.argv[1:]
 print("ready", flush=True)
 print(measure_sweep(
     ModelChoice(model, device="cpu"), "math",
     TaskSettings(dataset={SUMS!r}, template="{{expression}} ="), None,
-    RolloutChoice(prompts=4, group_size=4, max_new_tokens=4, rows=1000),
-    SweepChoice(seeds=2, steps=3, learning_rates=(1e-4, 1e-3), heldout_prompts=8),
+    SamplingChoice(max_new_tokens=4, batch_size=1000),
+    RlSettings(steps=3, prompts=4, group_size=4),
+    HeldOutChoice(heldout_prompts=8),
+    SweepChoice(seeds=2, learning_rates=(1e-4, 1e-3), probes="none"),
     Path(root), Silent()))
 """
 
