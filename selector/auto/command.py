@@ -76,11 +76,11 @@ either, the score before and after.
     from layerpick.selector.auto.run import run_auto
     from layerpick.selector.progress import reporting
     from layerpick.selector.training_run.report import sentences
+    from layerpick.selector.training_run.run import check_choice
     from layerpick.selector.verification.command import write
     from layerpick.selector.verification.report import print_verification
-    from layerpick.training.trl.options import parse_trl_options
 
-    parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
+    check_choice(choice)  # a wrong one should not wait for the model to load
     with reporting() as reporter:
         outcome = run_auto(
             model,

@@ -60,7 +60,7 @@ def train(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train exactly the named decoder layers with RL (TRL), everything else frozen.
+    """Train exactly the named decoder layers with RL, everything else frozen.
 
     Scores the model on held-out prompts before and after, and writes the trained layer by itself \
 as layer_delta.safetensors, which `layerpick apply` merges into the base model.
@@ -71,6 +71,8 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
 
       layerpick train Qwen/Qwen3-4B --task math --steps 200 --report-to trackio
 
+      layerpick train ./my-model --layer 10 --engine own
+
       layerpick train ./my-model --layer 10,11 --trl lr_scheduler_type=cosine --trl warmup_steps=5
     """
     from rich.console import Console
@@ -79,11 +81,15 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
     from layerpick.selector.progress import reporting
     from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
     from layerpick.selector.training_run.report import sentences
-    from layerpick.selector.training_run.run import default_out, make_bench, run_training
+    from layerpick.selector.training_run.run import (
+        check_choice,
+        default_out,
+        make_bench,
+        run_training,
+    )
     from layerpick.training.models.choosing import choose_layers
-    from layerpick.training.trl.options import parse_trl_options
 
-    parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
+    check_choice(choice)  # a wrong one should not wait for the model to load
     with reporting() as reporter:
         prepared = prepare(model, task, settings, sampling)
         bench = make_bench(prepared, algorithm, rl, heldout, choice.learning_rate)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from layerpick.selector.prepare import Prepared
@@ -17,7 +19,13 @@ from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, 
 from layerpick.training.episodes.scoring import held_out, score_model
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.defaults import read_defaults
-from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
+from layerpick.training.runs.folder import (
+    PolicyScore,
+    RunDescription,
+    RunFolder,
+    RunResult,
+    TrainingCost,
+)
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
     Bench,
@@ -25,8 +33,10 @@ from layerpick.training.sweeps.multiplexed import (
     model_label,
 )
 from layerpick.training.sweeps.sweep import usual_rate
-from layerpick.training.trl.options import parse_trl_options
-from layerpick.training.trl.run import TrlSettings, train
+
+ENGINES = ("trl", "own")
+TRL_ALONE = ("micro_batch", "gradient_checkpointing", "vllm", "report_to", "trl")
+"""What only TRL's engine can do."""
 
 
 @dataclass(frozen=True)
@@ -81,26 +91,16 @@ def run_training(
 
     Trains the bench's model in place. Raises LayerpickError for whatever the user can mend.
     """
-    settings = TrlSettings(
-        layers=layers,
-        learning_rate=bench.learning_rates[0],
-        seed=seed,
-        micro_batch=choice.micro_batch,
-        gradient_checkpointing=choice.gradient_checkpointing,
-        checkpoint_every=choice.checkpoint_every,
-        vllm=choice.vllm,
-        report_to=tuple(choice.report_to),
-        trl=parse_trl_options(choice.trl),
-    )
+    description, train = _engine(bench, layers, choice, seed)
     folder = RunFolder(out)
-    folder.open(settings.describe(bench))
+    folder.open(description)
     done = folder.result()
     if done is not None:
         reporter.note(f"{out} is finished; nothing is trained again.")
         return Trained(folder, done, layers)
     base = _score(bench, BASE_STREAM, seed)
     progress = reporter.stage(f"training {in_words(layers)}", bench.settings.steps)
-    cost = train(bench, settings, folder, on_step=progress, note=reporter.note)
+    cost = train(folder, on_step=progress, note=reporter.note)
     stream = FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0]
     result = RunResult(
         cost=cost,
@@ -112,6 +112,49 @@ def run_training(
     )
     folder.finish(result)
     return Trained(folder, result, layers)
+
+
+def check_choice(choice: TrainingChoice) -> None:
+    """Raise LayerpickError for an unknown engine, and for options that it does not have."""
+    if choice.engine not in ENGINES:
+        raise LayerpickError(f"The engine '{choice.engine}' is unknown: use {', '.join(ENGINES)}.")
+    if choice.engine == "trl":
+        from layerpick.training.trl.options import parse_trl_options
+
+        parse_trl_options(choice.trl)
+        return
+    for name in TRL_ALONE:
+        if getattr(choice, name) != getattr(TrainingChoice(), name):
+            option = "--" + name.replace("_", "-")
+            raise LayerpickError(f"{option} is TRL's: leave it out with --engine {choice.engine}.")
+
+
+def _engine(
+    bench: Bench, layers: tuple[int, ...] | None, choice: TrainingChoice, seed: int
+) -> tuple[RunDescription, Callable[..., TrainingCost]]:
+    """What the run is, and the chosen engine's `train` with all but the folder given."""
+    rate = bench.learning_rates[0]
+    check_choice(choice)
+    if choice.engine == "own":
+        from layerpick.training.engine import run as own
+
+        settings = own.OwnSettings(layers, rate, seed, choice.checkpoint_every)
+        return settings.describe(bench), partial(own.train, bench, settings)
+    from layerpick.training.trl import run as trl
+    from layerpick.training.trl.options import parse_trl_options
+
+    trl_settings = trl.TrlSettings(
+        layers=layers,
+        learning_rate=rate,
+        seed=seed,
+        micro_batch=choice.micro_batch,
+        gradient_checkpointing=choice.gradient_checkpointing,
+        checkpoint_every=choice.checkpoint_every,
+        vllm=choice.vllm,
+        report_to=tuple(choice.report_to),
+        trl=parse_trl_options(choice.trl),
+    )
+    return trl_settings.describe(bench), partial(trl.train, bench, trl_settings)
 
 
 def default_out(bench: Bench, what: str, seed: int) -> Path:

@@ -13,16 +13,15 @@ from trl import GRPOConfig
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.freezing import Trainable, freeze, no_graph_below, thaw
-from layerpick.training.runs.delta import DeltaOrigin, save_delta
+from layerpick.training.runs.checkpoint import latest_checkpoint, load_trained
 from layerpick.training.runs.folder import (
-    DELTA_FILE,
     RunDescription,
     RunFolder,
     TrainingCost,
 )
+from layerpick.training.runs.rules import refuse_float16, save_trained
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.base import SingleTurnTask
-from layerpick.training.trl.checkpoint import latest_checkpoint, load_trained
 from layerpick.training.trl.gigpo import GiGpoTrainer
 from layerpick.training.trl.trainer import Assignment, LayerTrainer
 from layerpick.training.trl.watch import Watch
@@ -142,21 +141,15 @@ def _train(
 def _save(
     bench: Bench, settings: TrlSettings, trainable: Trainable, folder: RunFolder, steps: int
 ) -> None:
-    identity = bench.model.identity
-    origin = DeltaOrigin(
-        base_model=identity.name,
-        revision=identity.revision,
-        weights_hash=identity.weights_hash,
-        dtype=str(bench.model.dtype).removeprefix("torch."),
-        layers=settings.layers,
-        algorithm=bench.algorithm.name,
-        task=bench.task.name,
-        source=bench.task.source,
+    save_trained(
+        folder,
+        bench,
+        settings.layers,
+        trainable.parameters,
         steps=steps,
         learning_rate=settings.learning_rate,
         seed=settings.seed,
     )
-    save_delta(folder.path / DELTA_FILE, trainable.parameters, origin)
 
 
 def make_trainer(
@@ -242,8 +235,7 @@ def _trl_generates(settings: TrlSettings) -> bool:
 
 
 def _refuse(bench: Bench, settings: TrlSettings) -> None:
-    if bench.model.dtype == torch.float16:
-        raise LayerpickError("float16 is for inference: train with --dtype bfloat16 or float32.")
+    refuse_float16(bench)
     if settings.vllm not in (None, *VLLM_MODES):
         raise LayerpickError(f"--vllm '{settings.vllm}' is unknown: use {' or '.join(VLLM_MODES)}.")
     episodes = not isinstance(bench.task, SingleTurnTask) or bench.algorithm.name == "gigpo"
