@@ -19,7 +19,7 @@ BOOSTED = TrlSettings(None, 1e-4, boost=Boost((1,), 10.0), checkpoint_every=1)
 
 
 def run(tiny, make_bench, folder, settings, steps, family="qwen3"):
-    """Train; the steps that are asked for are part of what a run is, so the folder is opened once."""
+    """A fresh model, trained in a folder, from its last checkpoint if there is one."""
     model = tiny(family)
     bench = make_bench(model, steps=steps)
     train(bench, settings, RunFolder(folder))
