@@ -1,9 +1,9 @@
 """What the strategies gain: single layers, several together, a boost, a vote, and everything.
 
-    python tests/benchmarks/strategies.py --by-sweep calibration/data/sweeps/reference-math --seeds 3
+    python tests/benchmarks/strategies.py --by-sweep calibration/data/sweeps/reference-math
 
-prints a Markdown table. Runs lie in --out and are not made again, so it can be stopped and started;
---only STRATEGY makes the runs of one of them and prints nothing. What follows `--` goes to
+prints a Markdown table. Runs lie in --out and are not made again, so it can be stopped and gone on
+with; --only STRATEGY makes the runs of one of them and prints nothing. What follows `--` goes to
 `layerpick train` as it is: a model, a task, steps.
 """
 
@@ -13,6 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,7 @@ def vote(out: Path, names: list[str], seed: int, rest: list[str]) -> dict:
 def _task(rest: list[str]) -> list[str]:
     """The options of `train` that `vote` has too."""
     shared = ("--task", "--dataset", "--template", "--stop", "--reward", "--batch-size")
-    pairs = zip(rest, rest[1:], strict=False)
-    return [word for option, value in pairs if option in shared for word in (option, value)]
+    return [word for option, value in pairwise(rest) if option in shared for word in (option, value)]
 
 
 def main() -> None:
@@ -107,9 +107,8 @@ def print_table(out: Path, found: dict[str, list[str]], seeds: int, rest: list[s
         own = _measured([run.trained.by_prompt for run in runs])
         parameters = runs[0].cost.trainable_parameters / runs[0].full_parameters
         time = np.mean([run.cost.update_seconds for run in runs]) / whole
-        print(
-            f"| {name} | {parameters:.0%} | {time:.0%} | {_score(own)} | {_share(own, base, full)} |"
-        )
+        cost = f"{parameters:.0%} | {time:.0%}"
+        print(f"| {name} | {cost} | {_score(own)} | {_share(own, base, full)} |")
     votes = [vote(out, singles, seed, rest) for seed in range(seeds)]
     own = _measured([v["score"]["by_prompt"] for v in votes])
     listed = ", ".join(name.removeprefix("layer ") for name in singles)
@@ -124,7 +123,8 @@ def print_table(out: Path, found: dict[str, list[str]], seeds: int, rest: list[s
 
 
 def _measured(by_prompt: list) -> Measured:
-    return Measured(np.array(by_prompt), tuple(range(len(by_prompt))), ())
+    scores = np.array(by_prompt)
+    return Measured(scores, tuple(range(len(scores))), (), scores.mean(axis=1))
 
 
 def _score(measured: Measured) -> str:
