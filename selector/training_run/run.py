@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from layerpick.selector.prepare import Prepared
 from layerpick.selector.progress import Reporter
 from layerpick.selector.settings import HeldOutChoice, RlSettings
 from layerpick.selector.suggestion import summaries
+from layerpick.selector.training_run.engines import engine_of
 from layerpick.selector.training_run.settings import TrainingChoice
-from layerpick.selector.verification.run import in_words
+from layerpick.selector.training_run.strategy import Strategy
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.episodes.scoring import held_out, score_model
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.defaults import read_defaults
-from layerpick.training.runs.folder import (
-    PolicyScore,
-    RunDescription,
-    RunFolder,
-    RunResult,
-    TrainingCost,
-)
+from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
     Bench,
@@ -34,10 +27,6 @@ from layerpick.training.sweeps.multiplexed import (
 )
 from layerpick.training.sweeps.sweep import usual_rate
 
-ENGINES = ("trl", "own")
-TRL_ALONE = ("micro_batch", "gradient_checkpointing", "vllm", "report_to", "trl")
-"""What only TRL's engine can do."""
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -45,7 +34,7 @@ class Trained:
 
     folder: RunFolder
     result: RunResult
-    layers: tuple[int, ...] | None
+    strategy: Strategy
 
 
 def make_bench(
@@ -81,7 +70,7 @@ def default_rate(prepared: Prepared) -> float:
 
 def run_training(
     bench: Bench,
-    layers: tuple[int, ...] | None,
+    strategy: Strategy,
     choice: TrainingChoice,
     seed: int,
     out: Path,
@@ -91,16 +80,17 @@ def run_training(
 
     Trains the bench's model in place. Raises LayerpickError for whatever the user can mend.
     """
-    description, train = _engine(bench, layers, choice, seed)
+    description, train = engine_of(choice, bench, strategy.layers, strategy.boost, seed)
     folder = RunFolder(out)
     folder.open(description)
     done = folder.result()
     if done is not None:
         reporter.note(f"{out} is finished; nothing is trained again.")
-        return Trained(folder, done, layers)
+        return Trained(folder, done, strategy)
     base = _score(bench, BASE_STREAM, seed)
-    progress = reporter.stage(f"training {in_words(layers)}", bench.settings.steps)
+    progress = reporter.stage(f"training {strategy.in_words}", bench.settings.steps)
     cost = train(folder, on_step=progress, note=reporter.note)
+    layers = strategy.layers
     stream = FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0]
     result = RunResult(
         cost=cost,
@@ -109,52 +99,10 @@ def run_training(
         full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
         device=device_name(bench.model.device),
         versions=summaries.versions(),
+        chosen=strategy.chosen,
     )
     folder.finish(result)
-    return Trained(folder, result, layers)
-
-
-def check_choice(choice: TrainingChoice) -> None:
-    """Raise LayerpickError for an unknown engine, and for options that it does not have."""
-    if choice.engine not in ENGINES:
-        raise LayerpickError(f"The engine '{choice.engine}' is unknown: use {', '.join(ENGINES)}.")
-    if choice.engine == "trl":
-        from layerpick.training.trl.options import parse_trl_options
-
-        parse_trl_options(choice.trl)
-        return
-    for name in TRL_ALONE:
-        if getattr(choice, name) != getattr(TrainingChoice(), name):
-            option = "--" + name.replace("_", "-")
-            raise LayerpickError(f"{option} is TRL's: leave it out with --engine {choice.engine}.")
-
-
-def _engine(
-    bench: Bench, layers: tuple[int, ...] | None, choice: TrainingChoice, seed: int
-) -> tuple[RunDescription, Callable[..., TrainingCost]]:
-    """What the run is, and the chosen engine's `train` with all but the folder given."""
-    rate = bench.learning_rates[0]
-    check_choice(choice)
-    if choice.engine == "own":
-        from layerpick.training.engine import run as own
-
-        settings = own.OwnSettings(layers, rate, seed, choice.checkpoint_every)
-        return settings.describe(bench), partial(own.train, bench, settings)
-    from layerpick.training.trl import run as trl
-    from layerpick.training.trl.options import parse_trl_options
-
-    trl_settings = trl.TrlSettings(
-        layers=layers,
-        learning_rate=rate,
-        seed=seed,
-        micro_batch=choice.micro_batch,
-        gradient_checkpointing=choice.gradient_checkpointing,
-        checkpoint_every=choice.checkpoint_every,
-        vllm=choice.vllm,
-        report_to=tuple(choice.report_to),
-        trl=parse_trl_options(choice.trl),
-    )
-    return trl_settings.describe(bench), partial(trl.train, bench, trl_settings)
+    return Trained(folder, result, strategy)
 
 
 def default_out(bench: Bench, what: str, seed: int) -> Path:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from layerpick.training.errors import LayerpickError, NoSignalError
+from layerpick.training.models.freezing import Boost
 from layerpick.training.runs.delta import DeltaOrigin, save_delta
 from layerpick.training.runs.folder import DELTA_FILE, RunFolder
 from layerpick.training.sweeps.multiplexed import Bench
@@ -56,6 +57,7 @@ def save_trained(
     layers: tuple[int, ...] | None,
     trained: Mapping[str, Tensor],
     *,
+    boost: Boost | None = None,
     steps: int,
     learning_rate: float,
     seed: int,
@@ -68,6 +70,8 @@ def save_trained(
         weights_hash=identity.weights_hash,
         dtype=str(bench.model.dtype).removeprefix("torch."),
         layers=layers,
+        boosted=boost.layers if boost else (),
+        boost_factor=boost.factor if boost else 1.0,
         algorithm=bench.algorithm.name,
         task=bench.task.name,
         source=bench.task.source,

@@ -12,7 +12,7 @@ import torch
 from trl import GRPOConfig
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.freezing import Trainable, freeze, no_graph_below, thaw
+from layerpick.training.models.freezing import Boost, Trainable, freeze, no_graph_below, thaw
 from layerpick.training.runs.checkpoint import latest_checkpoint, load_trained
 from layerpick.training.runs.folder import (
     RunDescription,
@@ -64,6 +64,8 @@ class TrlSettings:
     report_to: tuple[str, ...] = ()
     trl: Mapping[str, Any] = field(default_factory=dict)
     """More fields of GRPOConfig."""
+    boost: Boost | None = None
+    """Layers at a multiple of the learning rate."""
 
     def describe(self, bench: Bench) -> RunDescription:
         """What makes the run what it is."""
@@ -76,6 +78,8 @@ class TrlSettings:
             gradient_checkpointing=self.gradient_checkpointing,
             vllm=self.vllm,
             trl=dict(self.trl),
+            boosted=self.boost.layers if self.boost else (),
+            boost_factor=self.boost.factor if self.boost else 1.0,
         )
 
 
@@ -95,7 +99,7 @@ def train(
     """
     network, dtype = bench.model.model, bench.model.dtype
     _refuse(bench, settings)
-    trainable = freeze(bench.model, settings.layers)
+    trainable = freeze(bench.model, settings.layers, settings.boost)
     try:
         # TRL speaks to transformers by names that are on their way out.
         with (
@@ -146,6 +150,7 @@ def _save(
         bench,
         settings.layers,
         trainable.parameters,
+        boost=settings.boost,
         steps=steps,
         learning_rate=settings.learning_rate,
         seed=settings.seed,
