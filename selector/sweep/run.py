@@ -8,9 +8,9 @@ from pathlib import Path
 from layerpick.calibration.sweeps.features import FeatureTable, read_features, write_features
 from layerpick.calibration.sweeps.store import FolderStore, sweep_folder
 from layerpick.probes.base import Budget
-from layerpick.probes.table import chosen_probes
+from layerpick.probes.table import chosen_probes, find_probe
 from layerpick.probes.trials.on_policy import STEPS
-from layerpick.selector.prepare import Prepared
+from layerpick.selector.prepare import Prepared, default_rate
 from layerpick.selector.progress import Reporter
 from layerpick.selector.settings import (
     HeldOutChoice,
@@ -22,7 +22,6 @@ from layerpick.selector.settings import (
 from layerpick.selector.suggestion.probing import feature_table, probe
 from layerpick.selector.sweep.recipe import BenchRecipe, open_passes
 from layerpick.selector.sweep.settings import HERE, ClusterChoice, SweepChoice
-from layerpick.selector.training_run.run import default_rate
 from layerpick.training.errors import NoSignalError
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.sweeps.records import RunRecord
@@ -56,7 +55,8 @@ def measure_sweep(
         folder = sweep_folder(root, run.model, run.task, run.algorithm, choice.name)
         records = complete_sweep(facts, plan, FolderStore(folder), passes, reporter)
         known = read_features(folder)
-        if probes and not (known is not None and set(probes) <= set(known.costs)):
+        wanted = {find_probe(name).name for name in probes}
+        if wanted and not (known is not None and wanted <= set(known.costs)):
             rollouts = RolloutChoice(choice.probe_prompts, rl.group_size)
             rate = _shared_rate(records) if choice.shared_lr else None
             table = passes.call(features_of, rollouts, probes, rate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerpick.selector.prepare import Prepared
+from layerpick.selector.prepare import Prepared, default_rate
 from layerpick.selector.progress import Reporter
 from layerpick.selector.settings import HeldOutChoice, RlSettings
 from layerpick.selector.suggestion import summaries
@@ -16,7 +16,6 @@ from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.episodes.scoring import held_out, score_model
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.defaults import read_defaults
 from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
@@ -24,7 +23,6 @@ from layerpick.training.sweeps.multiplexed import (
     device_name,
     model_label,
 )
-from layerpick.training.sweeps.sweep import default_rates
 from layerpick.training.trl.options import parse_trl_options
 from layerpick.training.trl.run import TrlSettings, train
 
@@ -61,13 +59,6 @@ def make_bench(
         heldout=held_out(task, heldout.heldout_prompts, heldout.heldout_samples),
         learning_rates=(learning_rate or default_rate(prepared),),
     )
-
-
-def default_rate(prepared: Prepared) -> float:
-    """The rate that the model's folder names, or the middle one of those for its size."""
-    own = read_defaults(prepared.model.folder, prepared.task.name).learning_rate
-    rates = default_rates(prepared.model)
-    return own or rates[(len(rates) - 1) // 2]
 
 
 def run_training(

@@ -22,7 +22,6 @@ from typing import Protocol
 import numpy as np
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.loading import LoadedModel
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.sweeps.passes import (
     LocalPasses,
@@ -33,14 +32,10 @@ from layerpick.training.sweeps.passes import (
     facts_of,
     policies_in_pass,
 )
-from layerpick.training.sweeps.records import Rates, RunKey, RunRecord, RunSettings
+from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
 
 POLL_SECONDS = 2.0
 """How often a sweep looks whether another has finished a run that it waits for."""
-RATES_BY_SIZE = ((10_000_000, (2e-4, 5e-4, 1e-3)), (50_000_000, (5e-5, 1e-4, 3e-4)))
-RATES_OF_LARGE_MODELS = (1e-5, 3e-5)
-HIGHER_RATE = 1e-4
-"""Added where each policy has its own rate: one layer stands more than a whole large model."""
 
 
 class RunStore(Protocol):
@@ -88,13 +83,6 @@ def choose_layers(spec: str, count: int) -> tuple[int, ...]:
     if chosen[-1] >= count:
         raise LayerpickError(f"Layer {chosen[-1]} does not exist: layers are 0 to {count - 1}.")
     return chosen
-
-
-def default_rates(model: LoadedModel, rates: Rates = "shared") -> tuple[float, ...]:
-    """Learning rates to choose from, by the model's size: larger models want smaller ones."""
-    size = sum(parameter.numel() for parameter in model.model.parameters())
-    large = RATES_OF_LARGE_MODELS + ((HIGHER_RATE,) if rates == "own" else ())
-    return next((grid for limit, grid in RATES_BY_SIZE if size < limit), large)
 
 
 def run_sweep(
