@@ -35,7 +35,8 @@ def find_class(
     """The class called that: a built-in one, one in a file, or one of an installed package.
 
     `known` gives the built-in ones by name, themselves or as `module:Class`; `kind` is what such
-    a class is called in messages, `others` what else could have been named. Raises LayerpickError if there is none, or it is none of these.
+    a class is called in messages, `others` what else could have been named. Raises LayerpickError
+    if there is none, or it is none of these.
     """
     found: Any = known.get(name)
     if found is None and IN_A_FILE.fullmatch(name):
