@@ -25,6 +25,6 @@ class Rloo(Algorithm):
         others = (rewards.sum() - rewards) / max(len(rewards) - 1, 1)
         return per_turn(rewards - others if len(rewards) > 1 else 0 * rewards, group)
 
-    def token_weight(self, generated: int, max_tokens: int) -> float:
+    def token_weight(self, generated: int, max_tokens: int) -> float:  # noqa: ARG002
         """1 / longest possible length, a constant: the sum over tokens, in the learning rate."""
         return 1.0 / max_tokens

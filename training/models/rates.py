@@ -13,6 +13,18 @@ HIGHER_RATE = 1e-4
 
 def default_rates(model: LoadedModel, rates: Rates = "shared") -> tuple[float, ...]:
     """Learning rates to choose from, by the model's size: larger models want smaller ones."""
-    size = sum(parameter.numel() for parameter in model.model.parameters())
-    large = RATES_OF_LARGE_MODELS + ((HIGHER_RATE,) if rates == "own" else ())
-    return next((grid for limit, grid in RATES_BY_SIZE if size < limit), large)
+    grid = rates_of_size(sum(parameter.numel() for parameter in model.model.parameters()))
+    more = rates == "own" and grid == RATES_OF_LARGE_MODELS
+    return (*grid, HIGHER_RATE) if more else grid
+
+
+def rates_of_size(parameters: int) -> tuple[float, ...]:
+    """Learning rates to choose from for a model of so many parameters."""
+    sizes = (rates for limit, rates in RATES_BY_SIZE if parameters < limit)
+    return next(sizes, RATES_OF_LARGE_MODELS)
+
+
+def usual_rate(parameters: int) -> float:
+    """The middle one of a model's rates, the lower of two."""
+    rates = rates_of_size(parameters)
+    return rates[(len(rates) - 1) // 2]

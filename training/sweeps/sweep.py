@@ -12,7 +12,6 @@ the steps, and reused for everything else.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -60,29 +59,6 @@ class SweepPlan:
     policies_per_pass: int | None = None
     """None: as many as are expected to fit."""
     engine: str = "multiplexed"
-
-
-def choose_layers(spec: str, count: int) -> tuple[int, ...]:
-    """Layers by a specification: `all`, `0,4,8`, `middle:5` or `every:3`.
-
-    Raises LayerpickError for anything else, and for layers that a model of `count` has not.
-    """
-    if spec == "all":
-        return tuple(range(count))
-    if match := re.fullmatch(r"middle:(\d+)", spec):
-        wanted = min(int(match[1]), count)
-        start = (count - wanted) // 2
-        return tuple(range(start, start + wanted))
-    if match := re.fullmatch(r"every:([1-9]\d*)", spec):
-        return tuple(range(0, count, int(match[1])))
-    if not re.fullmatch(r"\d+(,\d+)*", spec):
-        raise LayerpickError(
-            f"--layers '{spec}' is none of: all, 0,4,8 (numbers), middle:5, every:3."
-        )
-    chosen = tuple(sorted({int(number) for number in spec.split(",")}))
-    if chosen[-1] >= count:
-        raise LayerpickError(f"Layer {chosen[-1]} does not exist: layers are 0 to {count - 1}.")
-    return chosen
 
 
 def run_sweep(
