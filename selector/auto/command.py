@@ -73,16 +73,14 @@ either, the score before and after.
     """
     from rich.console import Console
 
-    from layerpick.selector.auto.run import run_auto
+    from layerpick.selector.auto.run import auto as go_all_the_way
     from layerpick.selector.progress import reporting
     from layerpick.selector.training_run.report import sentences
     from layerpick.selector.verification.command import write
     from layerpick.selector.verification.report import print_verification
-    from layerpick.training.trl.options import parse_trl_options
 
-    parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
     with reporting() as reporter:
-        outcome = run_auto(
+        outcome = go_all_the_way(
             model,
             task,
             settings=settings,

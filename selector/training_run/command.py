@@ -75,45 +75,33 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
     """
     from rich.console import Console
 
-    from layerpick.selector.prepare import prepare
     from layerpick.selector.progress import reporting
-    from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
     from layerpick.selector.training_run.report import sentences
-    from layerpick.selector.training_run.run import default_out, make_bench, run_training
-    from layerpick.training.models.choosing import choose_layers
-    from layerpick.training.trl.options import parse_trl_options
+    from layerpick.selector.training_run.run import train as make_run
 
-    parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
     with reporting() as reporter:
-        prepared = prepare(model, task, settings, sampling)
-        bench = make_bench(prepared, algorithm, rl, heldout, choice.learning_rate)
-        place = out or default_out(bench, layer.replace(",", "-"), seed)
-        if layer == "auto":
-            advice = find_suggestion(
-                suggestion,
-                place,
-                model,
-                task,
-                settings=settings,
-                algorithm=algorithm,
-                sampling=sampling,
-                rl=rl,
-                seed=seed,
-                reporter=reporter,
-            )
-            check_suggestion(advice, bench)
-            layers: tuple[int, ...] | None = (advice.pick,)
-        else:
-            count = len(prepared.model.layers)
-            layers = None if layer == "all" else choose_layers(layer, count, option="--layer")
-        trained = run_training(bench, layers, choice, seed, place, reporter)
+        trained = make_run(
+            model,
+            task,
+            layer=layer,
+            suggestion=suggestion,
+            settings=settings,
+            algorithm=algorithm,
+            sampling=sampling,
+            rl=rl,
+            heldout=heldout,
+            choice=choice,
+            seed=seed,
+            out=out,
+            reporter=reporter,
+        )
     if as_json:
         sys.stdout.write(trained.result.model_dump_json(indent=2) + "\n")
         return
     console = Console()
     for line in sentences(trained):
         console.print(line, soft_wrap=True, highlight=False)
-    print(f"Written: {place}", file=sys.stderr)
+    print(f"Written: {trained.folder.path}", file=sys.stderr)
 
 
 @with_groups
@@ -142,7 +130,7 @@ def apply(
 
     Example: layerpick apply runs/reference-math/math-grpo/3-seed0 --out my-model
     """
-    from layerpick.training.runs.delta import apply_delta
+    from layerpick.training.runs.delta import apply as apply_delta
 
     origin = apply_delta(
         run,

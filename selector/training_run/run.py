@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerpick.selector.prepare import Prepared, default_rate
-from layerpick.selector.progress import Reporter
-from layerpick.selector.settings import HeldOutChoice, RlSettings
+from layerpick.selector.prepare import Prepared, default_rate, prepare
+from layerpick.selector.progress import Reporter, Silent
+from layerpick.selector.settings import (
+    TRAINING_SAMPLING,
+    HeldOutChoice,
+    ModelChoice,
+    RlSettings,
+    SamplingChoice,
+    TaskSettings,
+)
 from layerpick.selector.suggestion import summaries
+from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
 from layerpick.selector.training_run.settings import TrainingChoice
 from layerpick.selector.verification.run import in_words
 from layerpick.training.algorithms.table import make_algorithm
@@ -16,6 +24,7 @@ from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.episodes.scoring import held_out, score_model
 from layerpick.training.errors import LayerpickError
+from layerpick.training.models.choosing import choose_layers
 from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
@@ -24,16 +33,68 @@ from layerpick.training.sweeps.multiplexed import (
     model_label,
 )
 from layerpick.training.trl.options import parse_trl_options
-from layerpick.training.trl.run import TrlSettings, train
+from layerpick.training.trl.run import TrlSettings
+from layerpick.training.trl.run import train as train_with_trl
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     """A finished run and where it lies."""
 
     folder: RunFolder
     result: RunResult
     layers: tuple[int, ...] | None
+    """Those trained; None: everything."""
+
+
+def train(
+    model: ModelChoice | str | None = None,
+    task: str = "math",
+    *,
+    layer: str = "auto",
+    suggestion: Path | str | None = None,
+    settings: TaskSettings | None = None,
+    algorithm: str | None = None,
+    sampling: SamplingChoice = TRAINING_SAMPLING,
+    rl: RlSettings | None = None,
+    heldout: HeldOutChoice | None = None,
+    choice: TrainingChoice | None = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    reporter: Reporter | None = None,
+) -> TrainedRun:
+    """Train exactly the named decoder layers with RL, everything else frozen; score before, after.
+
+    `layer` is `auto` (that of `suggestion`, a file, or of a new one), numbers as `3,4`, or `all`.
+    The same call goes on with a run that was killed. Raises LayerpickError for whatever the user
+    can mend.
+    """
+    model = model if isinstance(model, ModelChoice) else ModelChoice(model)
+    settings, rl = settings or TaskSettings(), rl or RlSettings()
+    choice, reporter = choice or TrainingChoice(), reporter or Silent()
+    parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
+    prepared = prepare(model, task, settings, sampling)
+    bench = make_bench(prepared, algorithm, rl, heldout or HeldOutChoice(), choice.learning_rate)
+    place = Path(out) if out else default_out(bench, layer.replace(",", "-"), seed)
+    if layer == "auto":
+        advice = find_suggestion(
+            Path(suggestion) if suggestion else None,
+            place,
+            model,
+            task,
+            settings=settings,
+            algorithm=algorithm,
+            sampling=sampling,
+            rl=rl,
+            seed=seed,
+            reporter=reporter,
+        )
+        check_suggestion(advice, bench)
+        layers: tuple[int, ...] | None = (advice.pick,)
+    else:
+        count = len(prepared.model.layers)
+        layers = None if layer == "all" else choose_layers(layer, count, option="--layer")
+    return run_training(bench, layers, choice, seed, place, reporter)
 
 
 def make_bench(
@@ -68,7 +129,7 @@ def run_training(
     seed: int,
     out: Path,
     reporter: Reporter,
-) -> Trained:
+) -> TrainedRun:
     """Score, train, score again; goes on where a run of these settings was killed.
 
     Trains the bench's model in place. Raises LayerpickError for whatever the user can mend.
@@ -89,10 +150,10 @@ def run_training(
     done = folder.result()
     if done is not None:
         reporter.note(f"{out} is finished; nothing is trained again.")
-        return Trained(folder, done, layers)
+        return TrainedRun(folder, done, layers)
     base = _score(bench, BASE_STREAM, seed)
     progress = reporter.stage(f"training {in_words(layers)}", bench.settings.steps)
-    cost = train(bench, settings, folder, on_step=progress, note=reporter.note)
+    cost = train_with_trl(bench, settings, folder, on_step=progress, note=reporter.note)
     stream = FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0]
     result = RunResult(
         cost=cost,
@@ -103,7 +164,7 @@ def run_training(
         versions=summaries.versions(),
     )
     folder.finish(result)
-    return Trained(folder, result, layers)
+    return TrainedRun(folder, result, layers)
 
 
 def default_out(bench: Bench, what: str, seed: int) -> Path:
