@@ -22,7 +22,7 @@ from layerpick.selector.settings import (
     TaskName,
     TaskSettings,
 )
-from layerpick.selector.training_run.settings import TrainingChoice
+from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
 
 
 @with_groups
@@ -30,6 +30,7 @@ def auto(
     model: ModelChoice,
     settings: TaskSettings,
     rl: RlSettings,
+    strategy: StrategyChoice,
     choice: TrainingChoice,
     heldout: HeldOutChoice,
     sampling: SamplingChoice = TRAINING_SAMPLING,
@@ -70,6 +71,8 @@ either, the score before and after.
       layerpick auto --with-full
 
       layerpick auto Qwen/Qwen3-4B --task math --steps 200
+
+      layerpick auto --layer top:3 --with-full
     """
     from rich.console import Console
 
@@ -88,6 +91,7 @@ either, the score before and after.
             sampling=sampling,
             rl=rl,
             heldout=heldout,
+            layer=strategy,
             choice=choice,
             seed=seed,
             with_full=with_full,

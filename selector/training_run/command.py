@@ -22,7 +22,7 @@ from layerpick.selector.settings import (
     TaskName,
     TaskSettings,
 )
-from layerpick.selector.training_run.settings import TrainingChoice
+from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
 
 
 @with_groups
@@ -30,17 +30,11 @@ def train(
     model: ModelChoice,
     settings: TaskSettings,
     rl: RlSettings,
+    strategy: StrategyChoice,
     choice: TrainingChoice,
     heldout: HeldOutChoice,
     sampling: SamplingChoice = TRAINING_SAMPLING,
     task: TaskName = "math",
-    layer: Annotated[
-        str,
-        typer.Option(
-            help="auto (the best of a suggestion), a number, several as 3,4, or all (every "
-            "parameter of the model, embeddings and head too: full-parameter RL)."
-        ),
-    ] = "auto",
     algorithm: AlgorithmName = None,
     suggestion: Annotated[
         Path | None,
@@ -71,6 +65,10 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
 
       layerpick train Qwen/Qwen3-4B --task math --steps 200 --report-to trackio
 
+      layerpick train --layer top:3
+
+      layerpick train --boost top:3 --boost-factor 10
+
       layerpick train ./my-model --layer 10,11 --trl lr_scheduler_type=cosine --trl warmup_steps=5
     """
     from rich.console import Console
@@ -83,7 +81,7 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
         trained = make_run(
             model,
             task,
-            layer=layer,
+            layer=strategy,
             suggestion=suggestion,
             settings=settings,
             algorithm=algorithm,

@@ -16,15 +16,20 @@ from layerpick.selector.settings import (
     TaskSettings,
 )
 from layerpick.selector.suggestion import summaries
+from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
-from layerpick.selector.training_run.settings import TrainingChoice
-from layerpick.selector.verification.run import in_words
+from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
+from layerpick.selector.training_run.strategy import (
+    Strategy,
+    check_choice,
+    choose_strategy,
+    folder_name,
+)
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.episodes.scoring import held_out, score_model
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.choosing import choose_layers
 from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
@@ -43,15 +48,14 @@ class TrainedRun:
 
     folder: RunFolder
     result: RunResult
-    layers: tuple[int, ...] | None
-    """Those trained; None: everything."""
+    strategy: Strategy
 
 
 def train(
     model: ModelChoice | str | None = None,
     task: str = "math",
     *,
-    layer: str = "auto",
+    layer: StrategyChoice | str = "auto",
     suggestion: Path | str | None = None,
     settings: TaskSettings | None = None,
     algorithm: str | None = None,
@@ -65,18 +69,21 @@ def train(
 ) -> TrainedRun:
     """Train exactly the named decoder layers with RL, everything else frozen; score before, after.
 
-    `layer` is `auto` (that of `suggestion`, a file, or of a new one), numbers as `3,4`, or `all`.
-    The same call goes on with a run that was killed. Raises LayerpickError for whatever the user
-    can mend.
+    `layer` is what `--layer` takes: `auto` (that of `suggestion`, a file, or of a new one), numbers
+    as `3,4`, `top:3`, `all`; or a whole `StrategyChoice`. The same call goes on with a run that was
+    killed. Raises LayerpickError for whatever the user can mend.
     """
     model = model if isinstance(model, ModelChoice) else ModelChoice(model)
+    strategy = layer if isinstance(layer, StrategyChoice) else StrategyChoice(layer)
     settings, rl = settings or TaskSettings(), rl or RlSettings()
     choice, reporter = choice or TrainingChoice(), reporter or Silent()
     parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
+    check_choice(strategy)
     prepared = prepare(model, task, settings, sampling)
     bench = make_bench(prepared, algorithm, rl, heldout or HeldOutChoice(), choice.learning_rate)
-    place = Path(out) if out else default_out(bench, layer.replace(",", "-"), seed)
-    if layer == "auto":
+    place = Path(out) if out else default_out(bench, folder_name(strategy), seed)
+
+    def advise() -> Suggestion:
         advice = find_suggestion(
             Path(suggestion) if suggestion else None,
             place,
@@ -90,11 +97,11 @@ def train(
             reporter=reporter,
         )
         check_suggestion(advice, bench)
-        layers: tuple[int, ...] | None = (advice.pick,)
-    else:
-        count = len(prepared.model.layers)
-        layers = None if layer == "all" else choose_layers(layer, count, option="--layer")
-    return run_training(bench, layers, choice, seed, place, reporter)
+        return advice
+
+    chosen = choose_strategy(strategy, bench, advise)
+    reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
+    return run_training(bench, chosen, choice, seed, place, reporter)
 
 
 def make_bench(
@@ -124,7 +131,7 @@ def make_bench(
 
 def run_training(
     bench: Bench,
-    layers: tuple[int, ...] | None,
+    strategy: Strategy,
     choice: TrainingChoice,
     seed: int,
     out: Path,
@@ -135,7 +142,8 @@ def run_training(
     Trains the bench's model in place. Raises LayerpickError for whatever the user can mend.
     """
     settings = TrlSettings(
-        layers=layers,
+        layers=strategy.layers,
+        boost=strategy.boost,
         learning_rate=bench.learning_rates[0],
         seed=seed,
         micro_batch=choice.micro_batch,
@@ -150,10 +158,11 @@ def run_training(
     done = folder.result()
     if done is not None:
         reporter.note(f"{out} is finished; nothing is trained again.")
-        return TrainedRun(folder, done, layers)
+        return TrainedRun(folder, done, strategy)
     base = _score(bench, BASE_STREAM, seed)
-    progress = reporter.stage(f"training {in_words(layers)}", bench.settings.steps)
+    progress = reporter.stage(f"training {strategy.in_words}", bench.settings.steps)
     cost = train_with_trl(bench, settings, folder, on_step=progress, note=reporter.note)
+    layers = strategy.layers
     stream = FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0]
     result = RunResult(
         cost=cost,
@@ -162,9 +171,10 @@ def run_training(
         full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
         device=device_name(bench.model.device),
         versions=summaries.versions(),
+        chosen=strategy.chosen,
     )
     folder.finish(result)
-    return TrainedRun(folder, result, layers)
+    return TrainedRun(folder, result, strategy)
 
 
 def default_out(bench: Bench, what: str, seed: int) -> Path:

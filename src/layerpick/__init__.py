@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from layerpick.selector.sweep.run import sweep
     from layerpick.selector.sweep.settings import ClusterChoice, SweepChoice
     from layerpick.selector.training_run.run import TrainedRun, train
-    from layerpick.selector.training_run.settings import TrainingChoice
+    from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
     from layerpick.selector.verification.result import Verification
     from layerpick.selector.verification.verify import verify
+    from layerpick.selector.voting.result import Vote
+    from layerpick.selector.voting.run import vote
     from layerpick.training.algorithms.base import Algorithm
     from layerpick.training.environments.base import TextWorld
     from layerpick.training.errors import LayerpickError, NoSignalError
@@ -64,6 +66,7 @@ _HOMES = {
     "RlSettings": "training.settings",
     "RolloutChoice": "selector.settings",
     "SamplingChoice": "selector.settings",
+    "StrategyChoice": "selector.training_run.settings",
     "Suggestion": "selector.suggestion.result",
     "Sweep": "calibration.sweeps.values",
     "SweepChoice": "selector.sweep.settings",
@@ -72,6 +75,7 @@ _HOMES = {
     "TextWorld": "training.environments.base",
     "TrainedRun": "selector.training_run.run",
     "TrainingChoice": "selector.training_run.settings",
+    "Vote": "selector.voting.result",
     "Verification": "selector.verification.result",
     "apply": "training.runs.delta",
     "auto": "selector.auto.run",
@@ -84,6 +88,7 @@ _HOMES = {
     "suggest": "selector.suggestion.run",
     "sweep": "selector.sweep.run",
     "train": "selector.training_run.run",
+    "vote": "selector.voting.run",
     "verify": "selector.verification.verify",
 }
 
@@ -104,6 +109,7 @@ __all__ = [
     "RlSettings",
     "RolloutChoice",
     "SamplingChoice",
+    "StrategyChoice",
     "Suggestion",
     "Sweep",
     "SweepChoice",
@@ -113,6 +119,7 @@ __all__ = [
     "TrainedRun",
     "TrainingChoice",
     "Verification",
+    "Vote",
     "__version__",
     "apply",
     "auto",
@@ -126,6 +133,7 @@ __all__ = [
     "sweep",
     "train",
     "verify",
+    "vote",
 ]
 
 
