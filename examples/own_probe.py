@@ -34,9 +34,9 @@ class Turn(Probe):
             about="how far the layer turns the residual stream, in radians",
             formula="mean of arccos ⟨h_in, h_out⟩ / (‖h_in‖ ‖h_out‖)",
             source="own",
-            heading="turn",
         ),
     )
+    headings = {"turn_angle": "turn"}  # noqa: RUF012
 
     def steps(self, given: ProbeInput) -> int:
         """One per pair of completions."""

@@ -64,3 +64,10 @@ def find_probe(name: str) -> type[Probe]:
 def known_probes() -> dict[str, type[Probe]]:
     """The built-in probes, and one's own that have been used."""
     return {**PROBES, **_OWN}
+
+
+def headings() -> dict[str, str]:
+    """By feature: what stands above it in a table."""
+    return {
+        name: text for probe in known_probes().values() for name, text in probe.headings.items()
+    }
