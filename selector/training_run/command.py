@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -71,41 +72,49 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
 
       layerpick train Qwen/Qwen3-4B --task math --steps 200 --report-to trackio
 
+      accelerate launch --multi_gpu -m layerpick train Qwen/Qwen3-4B --layer 17
+
       layerpick train ./my-model --layer 10,11 --trl lr_scheduler_type=cosine --trl warmup_steps=5
     """
     from rich.console import Console
 
     from layerpick.selector.prepare import prepare
-    from layerpick.selector.progress import reporting
+    from layerpick.selector.progress import Silent, reporting
     from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
     from layerpick.selector.training_run.report import sentences
     from layerpick.selector.training_run.run import default_out, make_bench, run_training
     from layerpick.training.models.freezing import parse_layers
+    from layerpick.training.processes import join, leave
     from layerpick.training.trl.options import parse_trl_options
 
     parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
-    with reporting() as reporter:
+    group = join(model.device)
+    with reporting() if group.first else nullcontext(Silent()) as reporter:
         prepared = prepare(model, task, settings, sampling)
         bench = make_bench(prepared, algorithm, rl, heldout, choice.learning_rate)
         place = out or default_out(bench, layer.replace(",", "-"), seed)
         if layer == "auto":
-            advice = find_suggestion(
-                suggestion,
-                place,
-                model,
-                task,
-                settings=settings,
-                algorithm=algorithm,
-                sampling=sampling,
-                rl=rl,
-                seed=seed,
-                reporter=reporter,
-            )
+            with group.first_alone():
+                advice = find_suggestion(
+                    suggestion,
+                    place,
+                    model,
+                    task,
+                    settings=settings,
+                    algorithm=algorithm,
+                    sampling=sampling,
+                    rl=rl,
+                    seed=seed,
+                    reporter=reporter,
+                )
             check_suggestion(advice, bench)
             layers: tuple[int, ...] | None = (advice.pick,)
         else:
             layers = parse_layers(layer, len(prepared.model.layers))
         trained = run_training(bench, layers, choice, seed, place, reporter)
+    leave()
+    if not group.first:
+        return
     if as_json:
         sys.stdout.write(trained.result.model_dump_json(indent=2) + "\n")
         return

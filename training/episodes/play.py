@@ -54,13 +54,16 @@ def play(
     seed: int,
     streams: Sequence[int] = (0,),
     make_decoder: Callable[[Sequence[int]], Decoder] | None = None,
+    first: int = 0,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> list[Trajectory]:
     """Sample `group_size` episodes for each prompt; in order of stream, prompt, then sample.
 
     `streams` are independent repetitions under one seed. `make_decoder` gives the decoder of a
     batch from the index into `streams` of each of its rows, which never decreases; without it,
-    `model` decodes all of them. `on_done` is told how many episodes have just ended.
+    `model` decodes all of them. `first` is the number of the first prompt where these are part of
+    more: its noise is that of its place among all. `on_done` is told how many episodes have just
+    ended.
     """
     make_decoder = make_decoder or (
         lambda owners: Decoder(model.model, model.tokenizer.pad_token_id, len(owners))
@@ -85,7 +88,7 @@ def play(
                 prompts[slot.group],
                 list(tokens[slot.group]),
                 hash_text(prompts[slot.group].state or str(prompts[slot.group].content)),
-                noise(seed, streams[owner], slot),
+                noise(seed, streams[owner], Slot(first + slot.group, slot.sample)),
             )
             for index, (owner, slot) in enumerate(part)
         ]
