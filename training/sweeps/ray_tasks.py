@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -241,7 +242,7 @@ def _connect(address: str) -> tuple[bool, bool]:
     """Connect; whether Ray was started on this machine, and whether the connection is new."""
     where = None if address == "ray" else address
     local = where is None and not os.environ.get("RAY_ADDRESS")
-    if local:
+    if local and "ray" not in sys.modules:
         # Read by Ray when it is imported: its servers then listen on 127.0.0.1.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -12,7 +12,14 @@ import torch
 from trl import GRPOConfig
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.freezing import Trainable, freeze, no_graph_below, thaw, whole
+from layerpick.training.models.freezing import (
+    Boost,
+    Trainable,
+    freeze,
+    no_graph_below,
+    thaw,
+    whole,
+)
 from layerpick.training.processes import processes
 from layerpick.training.runs.delta import DeltaOrigin, save_delta
 from layerpick.training.runs.folder import (
@@ -66,6 +73,8 @@ class TrlSettings:
     report_to: tuple[str, ...] = ()
     trl: Mapping[str, Any] = field(default_factory=dict)
     """More fields of GRPOConfig."""
+    boost: Boost | None = None
+    """Layers at a multiple of the learning rate."""
 
     def describe(self, bench: Bench) -> RunDescription:
         """What makes the run what it is."""
@@ -78,6 +87,8 @@ class TrlSettings:
             gradient_checkpointing=self.gradient_checkpointing,
             vllm=self.vllm,
             trl=dict(self.trl),
+            boosted=self.boost.layers if self.boost else (),
+            boost_factor=self.boost.factor if self.boost else 1.0,
         )
 
 
@@ -97,7 +108,7 @@ def train(
     """
     network, dtype = bench.model.model, bench.model.dtype
     _refuse(bench, settings)
-    trainable = freeze(bench.model, settings.layers)
+    trainable = freeze(bench.model, settings.layers, settings.boost)
     try:
         # TRL speaks to transformers by names that are on their way out.
         with (
@@ -150,6 +161,8 @@ def _save(
         weights_hash=identity.weights_hash,
         dtype=str(bench.model.dtype).removeprefix("torch."),
         layers=settings.layers,
+        boosted=settings.boost.layers if settings.boost else (),
+        boost_factor=settings.boost.factor if settings.boost else 1.0,
         algorithm=bench.algorithm.name,
         task=bench.task.name,
         source=bench.task.source,
