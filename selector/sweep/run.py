@@ -24,9 +24,10 @@ from layerpick.selector.sweep.recipe import BenchRecipe, open_passes
 from layerpick.selector.sweep.settings import HERE, ClusterChoice, SweepChoice
 from layerpick.selector.training_run.run import default_rate
 from layerpick.training.errors import NoSignalError
+from layerpick.training.models.choosing import choose_layers
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.sweeps.records import RunRecord
-from layerpick.training.sweeps.sweep import SweepPlan, choose_layers, complete_sweep
+from layerpick.training.sweeps.sweep import SweepPlan, complete_sweep
 from layerpick.training.tasks.settings import TaskSettings
 
 

@@ -12,7 +12,6 @@ the steps, and reused for everything else.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -67,34 +66,23 @@ class SweepPlan:
     engine: str = "multiplexed"
 
 
-def choose_layers(spec: str, count: int) -> tuple[int, ...]:
-    """Layers by a specification: `all`, `0,4,8`, `middle:5` or `every:3`.
-
-    Raises LayerpickError for anything else, and for layers that a model of `count` has not.
-    """
-    if spec == "all":
-        return tuple(range(count))
-    if match := re.fullmatch(r"middle:(\d+)", spec):
-        wanted = min(int(match[1]), count)
-        start = (count - wanted) // 2
-        return tuple(range(start, start + wanted))
-    if match := re.fullmatch(r"every:([1-9]\d*)", spec):
-        return tuple(range(0, count, int(match[1])))
-    if not re.fullmatch(r"\d+(,\d+)*", spec):
-        raise LayerpickError(
-            f"--layers '{spec}' is none of: all, 0,4,8 (numbers), middle:5, every:3."
-        )
-    chosen = tuple(sorted({int(number) for number in spec.split(",")}))
-    if chosen[-1] >= count:
-        raise LayerpickError(f"Layer {chosen[-1]} does not exist: layers are 0 to {count - 1}.")
-    return chosen
-
-
 def default_rates(model: LoadedModel, rates: Rates = "shared") -> tuple[float, ...]:
     """Learning rates to choose from, by the model's size: larger models want smaller ones."""
-    size = sum(parameter.numel() for parameter in model.model.parameters())
-    large = RATES_OF_LARGE_MODELS + ((HIGHER_RATE,) if rates == "own" else ())
-    return next((grid for limit, grid in RATES_BY_SIZE if size < limit), large)
+    grid = rates_of_size(sum(parameter.numel() for parameter in model.model.parameters()))
+    more = rates == "own" and grid == RATES_OF_LARGE_MODELS
+    return (*grid, HIGHER_RATE) if more else grid
+
+
+def rates_of_size(parameters: int) -> tuple[float, ...]:
+    """Learning rates to choose from for a model of so many parameters."""
+    sizes = (rates for limit, rates in RATES_BY_SIZE if parameters < limit)
+    return next(sizes, RATES_OF_LARGE_MODELS)
+
+
+def usual_rate(parameters: int) -> float:
+    """The middle one of a model's rates, the lower of two."""
+    rates = rates_of_size(parameters)
+    return rates[(len(rates) - 1) // 2]
 
 
 def run_sweep(

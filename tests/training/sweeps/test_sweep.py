@@ -23,6 +23,7 @@ from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import held_out
 from layerpick.training.errors import LayerpickError
+from layerpick.training.models.choosing import choose_layers
 from layerpick.training.models.defaults import read_defaults, reference_model, with_defaults
 from layerpick.training.settings import RlSettings
 from layerpick.training.sweeps.multiplexed import (
@@ -31,7 +32,7 @@ from layerpick.training.sweeps.multiplexed import (
 )
 from layerpick.training.sweeps.one_by_one import run_trl_pass
 from layerpick.training.sweeps.records import RunKey
-from layerpick.training.sweeps.sweep import SweepPlan, choose_layers, choose_rate, run_sweep
+from layerpick.training.sweeps.sweep import SweepPlan, choose_rate, run_sweep
 from layerpick.training.tasks.settings import FIRST_SETTINGS, TaskSettings
 from layerpick.training.tasks.table import make_task
 
