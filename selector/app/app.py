@@ -18,6 +18,7 @@ from layerpick.selector.suggestion import command as suggest_command
 from layerpick.selector.sweep import command as sweep_command
 from layerpick.selector.training_run import command as train_command
 from layerpick.selector.verification import command as verify_command
+from layerpick.selector.voting import command as vote_command
 from layerpick.training.errors import LayerpickError
 from layerpick.training.processes import another_failed, first_to_fail
 
@@ -36,6 +37,7 @@ app.command("suggest")(suggest_command.suggest)
 app.command("train")(train_command.train)
 app.command("apply")(train_command.apply)
 app.command("export")(export_command.export)
+app.command("vote")(vote_command.vote)
 app.command("auto")(auto_command.auto)
 app.command("sweep")(sweep_command.sweep)
 app.command("compare")(compare_command.compare)
