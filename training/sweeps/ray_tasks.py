@@ -133,13 +133,16 @@ class RayTasks:
 
         `tick` is told the steps that all tasks have done since it was told last.
         """
+        told = time.monotonic()
         while self._calls:
             done, _ = self._ray.wait(list(self._calls), timeout=POLL_SECONDS)
             for reference in done:
                 _, call = self._calls.pop(reference)
                 self._finished += call.steps
                 yield self._outcome(reference, call)
-            self._tell(tick)
+            if not self._calls or time.monotonic() - told > POLL_SECONDS:
+                self._tell(tick)
+                told = time.monotonic()
 
     def close(self) -> None:
         """End what is still running; disconnect if the connection was made here."""
@@ -170,10 +173,12 @@ class RayTasks:
 
     def _tell(self, tick: Callable[[int], None]) -> None:
         running = {number for number, _ in self._calls.values()}
-        try:
-            told = self._ray.get(self._board.read.remote(), timeout=POLL_SECONDS)
-        except self._ray.exceptions.RayError:
-            return  # the display waits; the work does not
+        told: dict[int, int] = {}
+        if running:
+            try:
+                told = self._ray.get(self._board.read.remote(), timeout=POLL_SECONDS)
+            except self._ray.exceptions.RayError:
+                return  # the display waits; the work does not
         steps = self._finished + sum(done for number, done in told.items() if number in running)
         if steps > self._told:
             tick(steps - self._told)
