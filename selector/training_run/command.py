@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -65,6 +66,8 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
 
       layerpick train Qwen/Qwen3-4B --task math --steps 200 --report-to trackio
 
+      accelerate launch --multi_gpu -m layerpick train Qwen/Qwen3-4B --layer 17
+
       layerpick train --layer top:3
 
       layerpick train --boost top:3 --boost-factor 10
@@ -73,11 +76,13 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
     """
     from rich.console import Console
 
-    from layerpick.selector.progress import reporting
+    from layerpick.selector.progress import Silent, reporting
     from layerpick.selector.training_run.report import sentences
     from layerpick.selector.training_run.run import train as make_run
+    from layerpick.training.processes import join, leave
 
-    with reporting() as reporter:
+    group = join(model.device)
+    with reporting() if group.first else nullcontext(Silent()) as reporter:
         trained = make_run(
             model,
             task,
@@ -93,6 +98,9 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
             out=out,
             reporter=reporter,
         )
+    leave()
+    if not group.first:
+        return
     if as_json:
         sys.stdout.write(trained.result.model_dump_json(indent=2) + "\n")
         return

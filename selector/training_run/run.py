@@ -30,6 +30,7 @@ from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.episodes.scoring import held_out, score_model
 from layerpick.training.errors import LayerpickError
+from layerpick.training.processes import Processes, join, processes
 from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
@@ -79,23 +80,25 @@ def train(
     choice, reporter = choice or TrainingChoice(), reporter or Silent()
     parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
     check_choice(strategy)
+    group = join(model.device)
     prepared = prepare(model, task, settings, sampling)
     bench = make_bench(prepared, algorithm, rl, heldout or HeldOutChoice(), choice.learning_rate)
     place = Path(out) if out else default_out(bench, folder_name(strategy), seed)
 
     def advise() -> Suggestion:
-        advice = find_suggestion(
-            Path(suggestion) if suggestion else None,
-            place,
-            model,
-            task,
-            settings=settings,
-            algorithm=algorithm,
-            sampling=sampling,
-            rl=rl,
-            seed=seed,
-            reporter=reporter,
-        )
+        with group.first_alone():
+            advice = find_suggestion(
+                Path(suggestion) if suggestion else None,
+                place,
+                model,
+                task,
+                settings=settings,
+                algorithm=algorithm,
+                sampling=sampling,
+                rl=rl,
+                seed=seed,
+                reporter=reporter,
+            )
         check_suggestion(advice, bench)
         return advice
 
@@ -153,13 +156,14 @@ def run_training(
         report_to=tuple(choice.report_to),
         trl=parse_trl_options(choice.trl),
     )
-    folder = RunFolder(out)
+    group = processes()
+    folder = RunFolder(out, group)
     folder.open(settings.describe(bench))
     done = folder.result()
     if done is not None:
         reporter.note(f"{out} is finished; nothing is trained again.")
         return TrainedRun(folder, done, strategy)
-    base = _score(bench, BASE_STREAM, seed)
+    base = _score(bench, BASE_STREAM, seed, group)
     progress = reporter.stage(f"training {strategy.in_words}", bench.settings.steps)
     cost = train_with_trl(bench, settings, folder, on_step=progress, note=reporter.note)
     layers = strategy.layers
@@ -167,7 +171,7 @@ def run_training(
     result = RunResult(
         cost=cost,
         base=base,
-        trained=_score(bench, stream, seed),
+        trained=_score(bench, stream, seed, group),
         full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
         device=device_name(bench.model.device),
         versions=summaries.versions(),
@@ -183,7 +187,9 @@ def default_out(bench: Bench, what: str, seed: int) -> Path:
     return Path("runs") / label / f"{bench.task.name}-{bench.algorithm.name}" / f"{what}-seed{seed}"
 
 
-def _score(bench: Bench, stream: int, seed: int) -> PolicyScore:
+def _score(bench: Bench, stream: int, seed: int, group: Processes) -> PolicyScore:
     noise = step_seed(seed, SCORING_STEP)
-    score = score_model(bench.model, bench.task, bench.sampling, bench.heldout, noise, stream)
+    score = score_model(
+        bench.model, bench.task, bench.sampling, bench.heldout, noise, stream, group
+    )
     return PolicyScore.of(score)

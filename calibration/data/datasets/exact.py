@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
-def exact(completions: Sequence[str], answer: Sequence[str], **_: object) -> list[float]:
+def exact(completions: Sequence[str], answer: Sequence[Any], **_: Any) -> list[float]:
     """Exact, but for white space and case."""
 
-    def plain(text: str) -> str:
+    def plain(text: Any) -> str:
         lines = str(text).strip().splitlines() or [""]
         return "".join(lines[0].lower().split()).strip(".'\"")
 
