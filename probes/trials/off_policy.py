@@ -13,6 +13,7 @@ rate of real training go about as far as forty of it do, at an eighth of the cos
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import numpy as np
 
@@ -66,6 +67,7 @@ class OffPolicyProbe(Probe):
 
     name = "off_policy"
     needs = "training"
+    headings: ClassVar[Mapping[str, str]] = {"off_policy_5_gain": "5-step gain"}
     features = _features()
 
     def steps(self, shared: ProbeInput) -> int:

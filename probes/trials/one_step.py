@@ -7,7 +7,8 @@ in the direction of the first: it shows which layers saturate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class OneStepProbe(Probe):
 
     name = "one_step"
     needs = "training"
+    headings: ClassVar[Mapping[str, str]] = {"long_step_normalised_gain": "1-step gain"}
     features = score_features("long_step", "after Adam's first step, a long one")
 
     def steps(self, shared: ProbeInput) -> int:

@@ -8,6 +8,7 @@ from functools import partial
 from layerpick.selector.training_run.settings import TrainingChoice
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.freezing import Boost
+from layerpick.training.processes import processes
 from layerpick.training.runs.folder import RunDescription, TrainingCost
 from layerpick.training.sweeps.multiplexed import Bench
 
@@ -43,6 +44,9 @@ def engine_of(
     rate = bench.learning_rates[0]
     if choice.engine == "own":
         from layerpick.training.engine import run as own
+
+        if processes().count > 1:
+            raise LayerpickError("--engine own trains in one process: use --engine trl.")
 
         settings = own.OwnSettings(layers, rate, seed, choice.checkpoint_every)
         return settings.describe(bench), partial(own.train, bench, settings)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from layerpick.training.errors import LayerpickError, NoSignalError
-from layerpick.training.models.freezing import Boost
+from layerpick.training.models.freezing import Boost, whole
+from layerpick.training.processes import processes
 from layerpick.training.runs.delta import DeltaOrigin, save_delta
 from layerpick.training.runs.folder import DELTA_FILE, RunFolder
 from layerpick.training.sweeps.multiplexed import Bench
@@ -79,4 +80,6 @@ def save_trained(
         learning_rate=learning_rate,
         seed=seed,
     )
-    save_delta(folder.path / DELTA_FILE, trained, origin)
+    weights = {name: whole(value.detach()) for name, value in trained.items()}
+    if processes().first:
+        save_delta(folder.path / DELTA_FILE, weights, origin)
