@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 import torch
 
-from layerpick.selector.prepare import ModelChoice, Prepared, RolloutChoice, prepare
+from layerpick.selector.prepare import Prepared, prepare
+from layerpick.selector.settings import ModelChoice, RlSettings, SamplingChoice, TaskSettings
 from layerpick.training.algorithms.table import make_algorithm
-from layerpick.training.engine.learner import LearningSettings
-from layerpick.training.engine.loop import Spent, TrainingSettings, train
+from layerpick.training.engine.loop import Spent, train
 from layerpick.training.engine.stacked import SingleLayerPolicies
-from layerpick.training.tasks.base import SingleTurnTask, TaskSettings
+from layerpick.training.tasks.base import SingleTurnTask
 
 RATE = 1e-5
 
@@ -77,9 +77,7 @@ def ours(
     """Our engine with these layers stacked."""
 
     def run(steps: int) -> None:
-        settings = TrainingSettings(
-            LearningSettings(RATE), steps, options.prompts, options.group_size
-        )
+        settings = RlSettings(steps, options.prompts, options.group_size)
         if spent is not None:
             spent.sampling = spent.update = 0.0  # forget the warm-up
         policies = SingleLayerPolicies(prepared.model, layers)
@@ -91,6 +89,7 @@ def ours(
             algorithm,
             prepared.sampling,
             settings,
+            RATE,
             seed=0,
             spent=spent,
         )
@@ -161,7 +160,7 @@ def flops(prepared: Prepared, options: argparse.Namespace) -> float:
     """Floating-point operations of one multiplexed step, counted by PyTorch."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    settings = TrainingSettings(LearningSettings(RATE), 1, options.prompts, options.group_size)
+    settings = RlSettings(1, options.prompts, options.group_size)
     layers = range(len(prepared.model.layers))
     policies = SingleLayerPolicies(prepared.model, layers)
     with FlopCounterMode(display=False) as counter:
@@ -172,6 +171,7 @@ def flops(prepared: Prepared, options: argparse.Namespace) -> float:
             make_algorithm("grpo"),
             prepared.sampling,
             settings,
+            RATE,
             seed=0,
         )
     return float(counter.get_total_flops())
@@ -220,8 +220,8 @@ def main() -> None:
         template=options.template and options.template.replace("\\n", "\n"),
         stop=tuple(stop.replace("\\n", "\n") for stop in options.stop),
     )
-    rollouts = RolloutChoice(max_new_tokens=options.max_new_tokens, rows=4096)
-    prepared = prepare(ModelChoice(options.model), "math", settings, rollouts)
+    sampling = SamplingChoice(max_new_tokens=options.max_new_tokens, batch_size=4096)
+    prepared = prepare(ModelChoice(options.model), "math", settings, sampling)
     device, count = prepared.model.device, len(prepared.model.layers)
     print(f"device: {device}" + ("" if device.type == "cuda" else " (no GPU at hand)"))
     timed, spent = TimedRewards(prepared.task), Spent()  # type: ignore[arg-type]

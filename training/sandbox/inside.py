@@ -250,15 +250,12 @@ def limit(cpu_seconds: int, memory: int, processes: int, file_size: int) -> None
         resource.RLIMIT_FSIZE: file_size,
         resource.RLIMIT_NOFILE: 64,
         resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_SIGPENDING: 64,
     }
     if processes:
         limits[resource.RLIMIT_NPROC] = processes
     for kind, most in limits.items():
         resource.setrlimit(kind, (most, most))
-    # Where memory is short, these processes shall be the first to die.
-    score = posix.open("/proc/self/oom_score_adj", posix.O_WRONLY)
-    posix.write(score, b"1000")
-    posix.close(score)
 
 
 def detached_output() -> int:

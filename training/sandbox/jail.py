@@ -48,6 +48,10 @@ _ENVIRONMENT = {"PYTHONHASHSEED": "0"}  # the same program does the same thing e
 _NOBODY = "65534"
 _SET_CHILD_SUBREAPER = 36  # prctl(2)
 _UNUSED_USERS = range(61184, 65520)  # systemd keeps them free for short-lived services
+_FIRST_TO_DIE = ("/bin/sh", "-c", 'echo 1000 >/proc/self/oom_score_adj; exec "$@"', "sh")
+"""Where memory is short; inside the sandbox `/proc` is read-only, so nothing can take it back."""
+_LOOK_SECONDS = 0.05
+"""How often the files of a sandbox are counted."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class Limits:
     """Processes and threads at a time."""
     file_bytes: int = 16 * 2**20
     """A file, and all of its files together."""
+    files: int = 500
+    """Names in its `/tmp` at a time: each takes about 1 kB of the kernel's memory."""
     output_bytes: int = 2**20
     """What it writes to standard output or error, and each value that it returns."""
 
@@ -85,6 +91,7 @@ class Jail:
         stdin: bytes = b"",
     ):
         self._unsafe = unsafe
+        self._limits = limits
         with ExitStack() as stack:
             job = _memory_file(_inside() + _job(role, work, limits, unsafe), stack)
             self._status = _memory_file(b"", stack)
@@ -99,7 +106,7 @@ class Jail:
                 inherited.append(_memory_file(filter_program(), stack))
                 command = _sandboxed(command, limits, self._status, inherited[-1])
             self._process = subprocess.Popen(
-                command,
+                [*_FIRST_TO_DIE, *command],
                 stdin=_memory_file(stdin, stack),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -124,7 +131,7 @@ class Jail:
                 self._process.kill()
         self._process.wait()
         with suppress(ValueError, ChildProcessError):  # the sandbox was never made, or is gone
-            first_process = json.loads(self._report.partition(b"\n")[0])["child-pid"]
+            first_process = self._first_process()
             if os.waitpid(first_process, os.WNOHANG) == (0, 0):
                 os.kill(first_process, signal.SIGKILL)
                 os.waitpid(first_process, 0)
@@ -136,6 +143,23 @@ class Jail:
     def _report(self) -> bytes:
         """What bubblewrap says of the sandbox: lines of JSON, the process first, its exit last."""
         return os.pread(self._status, 4096, 0)
+
+    def _first_process(self) -> int:
+        """Of the sandbox, as seen from here. Raises ValueError if it was not made."""
+        return json.loads(self._report.partition(b"\n")[0])["child-pid"]
+
+    def check_files(self) -> None:
+        """Raise LimitReachedError if the sandbox holds too many files.
+
+        Their number cannot be bounded otherwise: bubblewrap bounds only what is in them.
+        """
+        if self._unsafe:
+            return
+        with suppress(ValueError, OSError):  # the sandbox is not made yet, or is gone
+            folder = os.statvfs(f"/proc/{self._first_process()}/root/tmp")
+            ours = folder.f_blocks * folder.f_frsize == self._limits.file_bytes
+            if ours and folder.f_files - folder.f_ffree > self._limits.files:
+                raise LimitReachedError(f"made more than {self._limits.files} files")
 
     @property
     def output(self) -> bytes:
@@ -154,10 +178,15 @@ class Jail:
         Raises LimitReachedError if it does not end in time, and LayerpickError if it ended because
         its sandbox could not be made.
         """
-        try:
-            code = self._process.wait(max(deadline - time.monotonic(), 0))
-        except subprocess.TimeoutExpired:
-            raise LimitReachedError("closed its output and did not end in time") from None
+        while True:
+            remaining = max(deadline - time.monotonic(), 0)
+            try:
+                code = self._process.wait(min(remaining, _LOOK_SECONDS))
+                break
+            except subprocess.TimeoutExpired:
+                if not remaining:
+                    raise LimitReachedError("closed its output and did not end in time") from None
+            self.check_files()
         # bubblewrap reports an exit code only once the command itself has started.
         if code > 0 and not self._unsafe and b"exit-code" not in self._report:
             raise LayerpickError(f"The sandbox could not be made: {self.last_error_line}.")
@@ -167,19 +196,25 @@ class Jail:
 def watch(leader: Jail, others: Iterable[Jail], limits: Limits, deadline: float) -> None:
     """Collect what all write until `leader` closes its output.
 
-    `deadline` is a time of `time.monotonic`. Raises LimitReachedError when it has passed or when
-    too much was written.
+    `deadline` is a time of `time.monotonic`. Raises LimitReachedError when it has passed, when too
+    much was written or too many files were made.
     """
     waiting = set(leader.streams)
+    jails = (leader, *others)
+    looked = time.monotonic()
     with selectors.DefaultSelector() as selector:
-        for jail in (leader, *others):
+        for jail in jails:
             for stream in jail.streams:
                 selector.register(stream, selectors.EVENT_READ, jail.written[stream])
         while waiting:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
+            now = time.monotonic()
+            if now >= deadline:
                 raise LimitReachedError(f"did not end within {limits.wall_seconds:g} seconds")
-            for key, _ in selector.select(remaining):
+            if now >= looked + _LOOK_SECONDS:
+                looked = now
+                for jail in jails:
+                    jail.check_files()
+            for key, _ in selector.select(min(deadline - now, _LOOK_SECONDS)):
                 data = os.read(key.fd, 65536)
                 key.data.extend(data)
                 if not data:
@@ -224,6 +259,7 @@ def _sandboxed(command: list[str], limits: Limits, status: int, filter_: int) ->
         *_system_view(),
         # Process 1 is bubblewrap's own, which ends the sandbox: no program may look into it.
         *("--proc", "/proc", "--size", "4096", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1"),
+        *("--remount-ro", "/proc"),
         *("--dev", "/dev", "--remount-ro", "/dev"),
         *("--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--remount-ro", "/"),
         *("--chdir", "/tmp", "--", *command),
@@ -265,8 +301,9 @@ def _inside() -> bytes:
 
 
 def _job(role: str, work: tuple[object, ...], limits: Limits, unsafe: bool) -> bytes:
-    # Outside a sandbox the number of processes is counted for the whole user, so it has no limit.
-    processes = 0 if unsafe else limits.processes
+    # Outside a sandbox the number of processes is counted for the whole user, so it has no limit;
+    # inside, bubblewrap's own first process counts too, unless it is root's.
+    processes = 0 if unsafe else limits.processes + (os.geteuid() != 0)
     bounds = (limits.cpu_seconds, limits.memory_bytes, processes, limits.file_bytes)
     return encode((role, bounds, limits.output_bytes, *work), _refuse)
 

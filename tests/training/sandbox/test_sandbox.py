@@ -1,14 +1,12 @@
-"""Hostile programs win nothing, leave nothing, and honest ones are judged right."""
+"""Honest programs are judged right; nothing runs longer, or sees more, than it may."""
 
 from __future__ import annotations
 
 import ast
-import contextlib
-import os
 import re
-import secrets
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.sandbox import (
     Limits,
     Program,
-    Verdict,
     parse_suite,
     require_sandbox,
     run_programs,
@@ -32,96 +29,29 @@ from layerpick.training.sandbox.wire import decode, encode
 
 needs_sandbox = pytest.mark.skipif(not sandbox_available(), reason="no bubblewrap here")
 SHORT = Limits(wall_seconds=2.0, cpu_seconds=1, memory_bytes=256 * 2**20)
-LONG = Limits(wall_seconds=20.0, cpu_seconds=10, memory_bytes=256 * 2**20)
-ANSWER = f"answer{secrets.token_hex(16)}"
-"""What the tests expect: nobody can guess it, so whoever returns it has read it somewhere."""
-TESTS = (
-    f"assert f(1) == {ANSWER!r}",
-    f"def check(candidate):\n    given = [3]\n"
-    f"    assert all(map(lambda x: candidate(x) == {ANSWER!r}, [4, 5]))\n"
-    f"    assert candidate(given) == [{ANSWER!r}, *given]",
-)
-PLACEHOLDERS = re.compile(r"\$(SECRET|FOLDER|HOME|MARKER|PID)")
-
-
-def foreign_processes() -> set[int]:
-    """Living processes in another process namespace than ours: those of running sandboxes."""
-    ours, found = Path("/proc/self/ns/pid").readlink(), set()
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and (entry / "ns/pid").readlink() != ours:
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                found |= {int(entry.name)} if state != "Z" else set()
-    return found
-
-
-def wait_until_gone(before: set[int]) -> set[int]:
-    end = time.monotonic() + 3
-    while (left := foreign_processes() - before) and time.monotonic() < end:
-        time.sleep(0.02)
-    return left
-
-
-def hostile(kind: str, values: dict[str, object]) -> dict[str, Program]:
-    text = Path(__file__).with_name("hostile_programs.txt").read_text(encoding="utf-8")
-    parts = re.split(r"^#### (.+)\n", text, flags=re.MULTILINE)
-    codes = dict(zip(parts[1::2], parts[2::2], strict=True))
-    codes |= {"ends: a null": "def f(x): return 'x\0'", "ends: a surrogate": "f = '\ud800'"}
-    return {
-        name: Program(PLACEHOLDERS.sub(lambda match: repr(values[match[1]]), code), "f", TESTS)
-        for name, code in codes.items()
-        if name.startswith(kind)
-    }
-
-
-@needs_sandbox
-@pytest.mark.parametrize(
-    ("kind", "limits", "at_least"), [("stopped", SHORT, 14), ("ends", LONG, 50)]
-)
-def test_hostile_programs_win_nothing_and_leave_nothing(
-    kind: str, limits: Limits, at_least: int, tmp_path: Path
-) -> None:
-    secret, marker = tmp_path / "secret", f"layerpick-{secrets.token_hex(8)}"
-    secret.write_text(ANSWER)
-    values = {"SECRET": str(secret), "FOLDER": str(tmp_path), "HOME": str(Path.home())}
-    programs = hostile(kind, {**values, "MARKER": marker, "PID": os.getpid()})
-    assert len(programs) >= at_least
-    before = foreign_processes()
-
-    verdicts = run_programs(list(programs.values()), limits, workers=6)
-
-    for name, verdict in zip(programs, verdicts, strict=True):
-        assert (verdict.passed, verdict.total) == (0, 3), (name, verdict)
-        assert kind == "stopped" or "did not end" not in verdict.reason, (name, verdict)
-    assert wait_until_gone(before) == set()
-    assert secret.read_text() == ANSWER
-    assert {path.name for path in tmp_path.iterdir()} == {"secret"}
-    for folder in (Path.home(), Path("/"), Path("/usr"), Path("/tmp"), Path("/dev/shm"), Path()):
-        assert not (folder / marker).exists()
-    honest = Program("def f(x): return x + 1", "f", ("assert f(1) == 2", "assert f(2) == 3"))
-    assert run_programs([honest] * 2, limits) == [Verdict(2, 2, "all 2 tests passed")] * 2
 
 
 @needs_sandbox
 @pytest.mark.parametrize("code", ["while True: pass", "import time\ntime.sleep(1000)"])
-def test_a_limit_ends_the_whole_process_tree(code: str) -> None:
-    before = foreign_processes()
+def test_a_limit_ends_the_whole_process_tree(
+    code: str, sandboxed: Callable[[], set[int]], left_in_sandboxes: Callable[[], set[int]]
+) -> None:
     start = time.monotonic()
     with Jail("program", f"import os\nos.fork()\nos.setsid()\n{code}", limits=SHORT) as jail:
-        while len(foreign_processes() - before) < 3:
+        while len(sandboxed()) < 3:
             assert time.monotonic() < start + 5
         with pytest.raises(LimitReachedError):
             watch(jail, [], SHORT, time.monotonic() + 0.1)
-    assert wait_until_gone(before) == set()
+    assert left_in_sandboxes() == set()
 
 
 @needs_sandbox
 def test_a_program_sees_the_system_and_python_and_nothing_else() -> None:
     shown = run_alone(
-        f"import os, socket, sys\nhome = {str(Path.home())!r}\n"
+        f"import os, sys\nhome = {str(Path.home())!r}\n"
         "print({'root': os.listdir('/'), 'here': os.listdir('.'), 'path': sys.path,\n"
         "  'home': os.listdir(home) if os.path.exists(home) else [],\n"
-        "  'environment': dict(os.environ), 'interfaces': socket.if_nameindex(),\n"
+        "  'environment': dict(os.environ), 'interfaces': open('/proc/net/dev').read(),\n"
         "  'processes': [name for name in os.listdir('/proc') if name.isdigit()]})"
     )
     parts = Path(sys.base_prefix).resolve().parts
@@ -130,7 +60,7 @@ def test_a_program_sees_the_system_and_python_and_nothing_else() -> None:
     assert set(shown["home"]) <= set(parts)
     assert shown["here"] == [] and shown["environment"] == {}
     assert shown["processes"] == ["1", "2"]
-    assert [name for _, name in shown["interfaces"]] == ["lo"]
+    assert re.findall(r"(\w+):", shown["interfaces"]) == ["lo"]
     assert not any("site-packages" in path for path in shown["path"])
 
 

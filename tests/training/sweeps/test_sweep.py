@@ -24,15 +24,15 @@ from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import held_out
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.defaults import read_defaults, reference_model, with_defaults
+from layerpick.training.settings import RlSettings
 from layerpick.training.sweeps.multiplexed import (
     Bench,
-    SweepSettings,
     run_pass,
 )
 from layerpick.training.sweeps.one_by_one import run_trl_pass
 from layerpick.training.sweeps.records import RunKey
 from layerpick.training.sweeps.sweep import SweepPlan, choose_layers, choose_rate, run_sweep
-from layerpick.training.tasks.base import FIRST_SETTINGS, TaskSettings
+from layerpick.training.tasks.settings import FIRST_SETTINGS, TaskSettings
 from layerpick.training.tasks.table import make_task
 
 SUMS = "reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1"
@@ -54,7 +54,7 @@ def bench(tiny, tmp_path):
         task=task,
         algorithm=make_algorithm("grpo"),
         sampling=SamplingSettings(4, rows=1000),
-        settings=SweepSettings(steps=4, prompts=4, group_size=4),
+        settings=RlSettings(steps=4, prompts=4, group_size=4),
         heldout=held_out(task, 16, 2),
         learning_rates=(1e-4, 3e-3),
     )
@@ -157,7 +157,7 @@ def test_settings_that_came_later_leave_old_hashes_alone():
 
 
 def test_training_raises_the_reward(bench):
-    bench = replace(bench, settings=SweepSettings(steps=30, prompts=4, group_size=8))
+    bench = replace(bench, settings=RlSettings(steps=30, prompts=4, group_size=8))
     (full,) = run_pass(bench, [RunKey(kind="full", seed=0, learning_rate=3e-3)])
     (base,) = run_pass(bench, [RunKey(kind="base", seed=0)])
     assert full.score > base.score + 3 * base.error
@@ -244,17 +244,19 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from layerpick.selector.prepare import ModelChoice, RolloutChoice
 from layerpick.selector.progress import Silent
-from layerpick.selector.sweep.run import SweepChoice, measure_sweep
-from layerpick.training.tasks.base import FIRST_SETTINGS, TaskSettings
+from layerpick.selector.settings import *
+from layerpick.selector.sweep.run import measure_sweep
+from layerpick.selector.sweep.settings import SweepChoice
 model, root = sys.argv[1:]
 print("ready", flush=True)
 print(measure_sweep(
     ModelChoice(model, device="cpu"), "math",
     TaskSettings(dataset={SUMS!r}, template="{{expression}} ="), None,
-    RolloutChoice(prompts=4, group_size=4, max_new_tokens=4, rows=1000),
-    SweepChoice(seeds=2, steps=3, learning_rates=(1e-4, 1e-3), heldout_prompts=8),
+    SamplingChoice(max_new_tokens=4, batch_size=1000),
+    RlSettings(steps=3, prompts=4, group_size=4),
+    HeldOutChoice(heldout_prompts=8),
+    SweepChoice(seeds=2, learning_rates=(1e-4, 1e-3), probes="none"),
     Path(root), Silent()))
 """
 
