@@ -66,6 +66,8 @@ class Reading:
     """Layers that no seed has trained at every rate yet."""
     seconds: float
     tokens: int
+    cut: float | None = None
+    """Share of held-out completions cut off, over all runs; None where records do not say."""
 
     @property
     def gain(self) -> Score:
@@ -190,6 +192,7 @@ def read_sweep(records: Sequence[RunRecord]) -> Reading:
             if found is None
         },
         unfinished=tuple(layer for layer, runs in begun.items() if own and not runs),
+        cut=_share_cut(records),
         seconds=sum(record.seconds for record in records),
         tokens=sum(record.tokens for record in records),
     )
@@ -298,3 +301,8 @@ def _aligned(*policies: Measured) -> list[np.ndarray]:
 def _apart(best: Measured, other: Measured) -> bool:
     gap = paired_difference(best, other)
     return gap.mean > SIGNIFICANT * (gap.error or 0.0)
+
+
+def _share_cut(records: Sequence[RunRecord]) -> float | None:
+    shares = [record.cut for record in records if record.cut is not None]
+    return float(np.mean(shares)) if shares else None

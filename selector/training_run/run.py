@@ -15,6 +15,7 @@ from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.episodes.scoring import held_out, score_model
+from layerpick.training.episodes.trajectory import MANY_CUT
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.defaults import read_defaults
 from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
@@ -99,14 +100,19 @@ def run_training(
     if done is not None:
         reporter.note(f"{out} is finished; nothing is trained again.")
         return Trained(folder, done, layers)
-    base = _score(bench, BASE_STREAM, seed)
+    base = _score(bench, BASE_STREAM, seed, "scoring the base model", reporter)
+    if base.cut is not None and base.cut > MANY_CUT:
+        reporter.note(
+            f"Warning: {base.cut:.0%} of the model's completions are cut off at "
+            f"{bench.sampling.max_new_tokens:,} tokens: give a larger --max-new-tokens."
+        )
     progress = reporter.stage(f"training {in_words(layers)}", bench.settings.steps)
     cost = train(bench, settings, folder, on_step=progress, note=reporter.note)
     stream = FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0]
     result = RunResult(
         cost=cost,
         base=base,
-        trained=_score(bench, stream, seed),
+        trained=_score(bench, stream, seed, "scoring what was trained", reporter),
         full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
         device=device_name(bench.model.device),
         versions=summaries.versions(),
@@ -121,7 +127,9 @@ def default_out(bench: Bench, what: str, seed: int) -> Path:
     return Path("runs") / label / f"{bench.task.name}-{bench.algorithm.name}" / f"{what}-seed{seed}"
 
 
-def _score(bench: Bench, stream: int, seed: int) -> PolicyScore:
-    noise = step_seed(seed, SCORING_STEP)
-    score = score_model(bench.model, bench.task, bench.sampling, bench.heldout, noise, stream)
+def _score(bench: Bench, stream: int, seed: int, name: str, reporter: Reporter) -> PolicyScore:
+    noise, on = step_seed(seed, SCORING_STEP), bench.heldout
+    longest = bench.sampling.max_new_tokens * bench.task.max_turns
+    progress = reporter.writing(name, len(on.prompts) * on.samples, longest)
+    score = score_model(bench.model, bench.task, bench.sampling, on, noise, stream, progress)
     return PolicyScore.of(score)

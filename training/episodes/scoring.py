@@ -11,8 +11,9 @@ import numpy as np
 from layerpick.training.algorithms.base import group_rewards
 from layerpick.training.engine.policies import BASE_STREAM, Policies
 from layerpick.training.episodes.play import SamplingSettings, play
-from layerpick.training.episodes.trajectory import Trajectory, hash_text
+from layerpick.training.episodes.trajectory import Trajectory, hash_text, share_cut
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.progress import UNSEEN, Writing
 from layerpick.training.tasks.base import Prompt, Task
 
 PROMPTS_SEED = 0
@@ -42,6 +43,8 @@ class HeldOutScore:
     """Mean reward of each prompt's episodes."""
     tokens: int
     """Tokens written."""
+    cut: float
+    """Share of episodes with a turn that was cut off by the longest length."""
 
     @property
     def mean(self) -> float:
@@ -67,9 +70,19 @@ def score_model(
     on: HeldOut,
     seed: int,
     stream: int = BASE_STREAM,
+    progress: Writing = UNSEEN,
 ) -> HeldOutScore:
     """Score a model as it is; `stream` is that of its sampling noise."""
-    episodes = play(model, task, on.prompts, on.samples, sampling, seed=seed, streams=(stream,))
+    episodes = play(
+        model,
+        task,
+        on.prompts,
+        on.samples,
+        sampling,
+        seed=seed,
+        streams=(stream,),
+        progress=progress,
+    )
     return score_of(episodes, on)
 
 
@@ -102,4 +115,5 @@ def score_of(episodes: Sequence[Trajectory], on: HeldOut) -> HeldOutScore:
     """The score that one policy's episodes make."""
     rewards = group_rewards(episodes).reshape(len(on.prompts), on.samples)
     means = tuple(float(value) for value in rewards.mean(axis=1))
-    return HeldOutScore(means, sum(episode.generated for episode in episodes))
+    tokens = sum(episode.generated for episode in episodes)
+    return HeldOutScore(means, tokens, share_cut(episodes))

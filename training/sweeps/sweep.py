@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from layerpick.training.engine.stacked import check_multiplexing
+from layerpick.training.episodes.trajectory import MANY_CUT
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.sweeps.multiplexed import Bench
@@ -119,6 +120,12 @@ def run_sweep(
     sweep = _Sweep(bench, plan, store, measure, reporter)
     seeds, rates = range(plan.seeds), bench.learning_rates
     base = sweep.complete([[RunKey(kind="base", seed=seed)] for seed in seeds])
+    cut = max(record.cut or 0.0 for record in base)
+    if cut > MANY_CUT:
+        reporter.note(
+            f"Warning: {cut:.0%} of the model's completions are cut off at "
+            f"{bench.sampling.max_new_tokens:,} tokens: give a larger --max-new-tokens."
+        )
     full = sweep.complete(
         [
             [RunKey(kind="full", seed=seed, learning_rate=rate)]

@@ -35,7 +35,8 @@ from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.episodes.play import SamplingSettings, Stops, play
 from layerpick.training.episodes.rendering import Renderer
-from layerpick.training.episodes.trajectory import Trajectory
+from layerpick.training.episodes.trajectory import Trajectory, share_cut
+from layerpick.training.episodes.transcripts import Transcript, transcribe
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.freezing import Trainable
 from layerpick.training.models.loading import LoadedModel
@@ -143,6 +144,7 @@ class LayerTrainer(GRPOTrainer):
             self.model.train(training)
         failed = sum(episode.failure is not None for episode in self.episodes)
         self._metrics["train"]["failed_episodes"].append(float(failed))
+        self._metrics["train"]["cut"].append(share_cut(self.episodes))
         return {
             "prompt_ids": [list(e.tokens[: e.prompt_length]) for e in self.episodes],
             "completion_ids": [list(e.tokens[e.prompt_length :]) for e in self.episodes],
@@ -152,6 +154,11 @@ class LayerTrainer(GRPOTrainer):
             "logprobs": None,
             "episode_reward": [episode.reward for episode in self.episodes],
         }
+
+    def told(self) -> list[Transcript]:
+        """The last step's episodes as text; empty where TRL has generated them."""
+        prompts = self._asked[:: self.work.settings.group_size]
+        return transcribe(self.work.model, self.work.task, prompts, self.episodes)
 
     def _play(self) -> list[Trajectory]:
         work = self.work
