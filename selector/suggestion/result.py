@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
+from layerpick.training.sweeps.records import Rates
 
 SCHEMA_VERSION = 1
 
@@ -114,6 +115,11 @@ class Suggestion(_Value):
     schema_version: int = SCHEMA_VERSION
     pick: int
     basis: str
+    rates: tuple[Rates, ...] = Field(
+        default=(),
+        description="what contributions are predicted: shared, all runs at one learning rate; "
+        "own, each policy at its own best; both, where sweeps of both kinds were learned from",
+    )
     stopped: str | None = Field(default=None, description="why a budget was not spent further")
     further: dict[str, float] = Field(
         default_factory=dict,

@@ -10,7 +10,7 @@ from layerpick.selector.progress import Reporter
 from layerpick.selector.settings import HeldOutChoice, RlSettings
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.training_run.settings import TrainingChoice
-from layerpick.selector.verification.run import in_words
+from layerpick.selector.training_run.strategy import Strategy
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
@@ -25,7 +25,7 @@ from layerpick.training.sweeps.multiplexed import (
     device_name,
     model_label,
 )
-from layerpick.training.sweeps.sweep import default_rates
+from layerpick.training.sweeps.sweep import usual_rate
 from layerpick.training.trl.options import parse_trl_options
 from layerpick.training.trl.run import TrlSettings, train
 
@@ -36,7 +36,7 @@ class Trained:
 
     folder: RunFolder
     result: RunResult
-    layers: tuple[int, ...] | None
+    strategy: Strategy
 
 
 def make_bench(
@@ -67,13 +67,12 @@ def make_bench(
 def default_rate(prepared: Prepared) -> float:
     """The rate that the model's folder names, or the middle one of those for its size."""
     own = read_defaults(prepared.model.folder, prepared.task.name).learning_rate
-    rates = default_rates(prepared.model)
-    return own or rates[(len(rates) - 1) // 2]
+    return own or usual_rate(sum(p.numel() for p in prepared.model.model.parameters()))
 
 
 def run_training(
     bench: Bench,
-    layers: tuple[int, ...] | None,
+    strategy: Strategy,
     choice: TrainingChoice,
     seed: int,
     out: Path,
@@ -84,7 +83,8 @@ def run_training(
     Trains the bench's model in place. Raises LayerpickError for whatever the user can mend.
     """
     settings = TrlSettings(
-        layers=layers,
+        layers=strategy.layers,
+        boost=strategy.boost,
         learning_rate=bench.learning_rates[0],
         seed=seed,
         micro_batch=choice.micro_batch,
@@ -99,15 +99,16 @@ def run_training(
     done = folder.result()
     if done is not None:
         reporter.note(f"{out} is finished; nothing is trained again.")
-        return Trained(folder, done, layers)
+        return Trained(folder, done, strategy)
     base = _score(bench, BASE_STREAM, seed, "scoring the base model", reporter)
     if base.cut is not None and base.cut > MANY_CUT:
         reporter.note(
             f"Warning: {base.cut:.0%} of the model's completions are cut off at "
             f"{bench.sampling.max_new_tokens:,} tokens: give a larger --max-new-tokens."
         )
-    progress = reporter.stage(f"training {in_words(layers)}", bench.settings.steps)
+    progress = reporter.stage(f"training {strategy.in_words}", bench.settings.steps)
     cost = train(bench, settings, folder, on_step=progress, note=reporter.note)
+    layers = strategy.layers
     stream = FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0]
     result = RunResult(
         cost=cost,
@@ -116,9 +117,10 @@ def run_training(
         full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
         device=device_name(bench.model.device),
         versions=summaries.versions(),
+        chosen=strategy.chosen,
     )
     folder.finish(result)
-    return Trained(folder, result, layers)
+    return Trained(folder, result, strategy)
 
 
 def default_out(bench: Bench, what: str, seed: int) -> Path:

@@ -126,6 +126,8 @@ class Learner:
         present = sorted({lesson.policy for lesson in lessons})
         broken = self._clip(present)
         self._optimizer.step()
+        for policy in present:  # the fused step leaves no trace, and casts follow versions
+            torch.autograd.graph.increment_version(self._policies.parameters(policy))
         self._optimizer.zero_grad()
         return losses, broken
 

@@ -70,7 +70,7 @@ def load_model(
     """
     target = _device(device)
     folder = locate(name, revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    config = _config(folder, trust_remote_code)
+    config = read_config(folder, trust_remote_code)
     tokenizer = _tokenizer(folder, pad_token, trust_remote_code)
     model = _weights(folder, config, _dtype(dtype, target), trust_remote_code)
     layers = find_decoder_layers(model)
@@ -106,7 +106,8 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def _config(folder: ModelFolder, trust_remote_code: bool) -> Any:
+def read_config(folder: ModelFolder, trust_remote_code: bool) -> Any:
+    """A causal language model's config. Raises LayerpickError for a model of another kind."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 

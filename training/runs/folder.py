@@ -43,6 +43,8 @@ class RunDescription(_Value):
     gradient_checkpointing: bool
     vllm: str | None
     trl: dict[str, Any] = Field(description="further fields of GRPOConfig")
+    boosted: tuple[int, ...] = Field(default=(), description="layers at a multiple of the rate")
+    boost_factor: float = Field(default=1.0, description="that multiple")
 
 
 class StepMetrics(_Value):
@@ -89,6 +91,7 @@ class RunResult(_Value):
     base: PolicyScore
     trained: PolicyScore
     full_parameters: int = Field(description="parameters of the model")
+    chosen: str | None = Field(default=None, description="how the layers were chosen")
     device: str
     versions: dict[str, str]
 

@@ -24,7 +24,7 @@ from layerpick.training.models.defaults import REFERENCE
 from layerpick.training.models.loading import LoadedModel, ModelIdentity
 from layerpick.training.settings import RlSettings
 from layerpick.training.sweeps.records import Rates, RunKey, RunRecord, RunSettings
-from layerpick.training.tasks.base import Task
+from layerpick.training.tasks.base import Task, TaskSettings
 from layerpick.training.tasks.forms import in_words
 
 SCORING_STEP = 2**31
@@ -45,6 +45,8 @@ class Bench:
     learning_rates: tuple[float, ...]
     """The grid that learning rates are chosen from."""
     rates: Rates = "shared"
+    told: TaskSettings | None = None
+    """The task's settings as a person gave them, where its files have since moved."""
     chunk_tokens: int = 8192
     """Tokens of one backward pass; bounds the memory, changes nothing else."""
 
@@ -60,7 +62,7 @@ class Bench:
             task=task.name,
             source=source_label(task),
             data_hash=task.fingerprint(),
-            task_settings_hash=task.settings.identity,
+            task_settings_hash=(self.told or task.settings).identity,
             algorithm=self.algorithm.name,
             engine=engine,
             steps=settings.steps,

@@ -315,6 +315,25 @@ def test_trained_weights_are_float32_and_learn_from_bfloat16_models(tiny):
         assert 0 < relative(policies.parameters(0), before) < 1e-3
 
 
+def test_a_bfloat16_policy_acts_with_the_weights_of_its_last_update(tiny):
+    """Casts follow the float32 weights after every step of the optimizer."""
+    model = tiny("qwen3")
+    half = replace(model, model=copy.deepcopy(model.model).bfloat16())
+    half = replace(half, layers=replace(model.layers, modules=tuple(half.model.model.layers)))
+    task, algorithm = Vowels(TaskSettings()), make_algorithm("grpo")
+    for kind in (lambda: SingleLayerPolicies(half, [1]), lambda: FullPolicy(half)):
+        policies = kind()
+        train(policies, half, task, algorithm, SAMPLING, RlSettings(2, 3, 4), 1e-2, seed=0)
+        acts = policies.decoder([0]).extend([[5, 6, 7]])
+        network = copy.deepcopy(half.model)
+        part = network.model.layers[1] if len(policies.parameters(0)) < 15 else network
+        part.load_state_dict(policies.copies[0].trained, strict=False)
+        expected = network(torch.tensor([[5, 6, 7]])).logits[:, -1]
+        untrained = half.model(torch.tensor([[5, 6, 7]])).logits[:, -1]
+        off = (acts.float() - expected.float()).abs().max()
+        assert off < 0.1 * (expected - untrained).abs().max()
+
+
 @pytest.mark.parametrize("name", ["grpo", "dr_grpo"])
 def test_the_loss_is_trls(tiny, tmp_path, name):
     from datasets import Dataset
