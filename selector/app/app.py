@@ -19,7 +19,9 @@ from layerpick.selector.suggestion import command as suggest_command
 from layerpick.selector.sweep import command as sweep_command
 from layerpick.selector.training_run import command as train_command
 from layerpick.selector.verification import command as verify_command
+from layerpick.selector.voting import command as vote_command
 from layerpick.training.errors import LayerpickError
+from layerpick.training.processes import another_failed, first_to_fail
 
 app = typer.Typer(
     name="layerpick",
@@ -37,6 +39,7 @@ app.command("rollouts")(rollouts_command.rollouts)
 app.command("train")(train_command.train)
 app.command("apply")(train_command.apply)
 app.command("export")(export_command.export)
+app.command("vote")(vote_command.vote)
 app.command("auto")(auto_command.auto)
 app.command("sweep")(sweep_command.sweep)
 app.command("compare")(compare_command.compare)
@@ -53,7 +56,8 @@ def run() -> int:
     try:
         result = app(standalone_mode=False)
     except LayerpickError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        if first_to_fail():
+            print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
     except typer.Abort:
         raise KeyboardInterrupt from None
@@ -61,5 +65,7 @@ def run() -> int:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             return int(error.exit_code)
+        if another_failed():
+            return LayerpickError.exit_code
         raise
     return result if isinstance(result, int) else 0

@@ -18,6 +18,7 @@ from layerpick.training.episodes.scoring import held_out, score_model
 from layerpick.training.episodes.trajectory import MANY_CUT
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.defaults import read_defaults
+from layerpick.training.processes import Processes, processes
 from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
@@ -94,13 +95,14 @@ def run_training(
         report_to=tuple(choice.report_to),
         trl=parse_trl_options(choice.trl),
     )
-    folder = RunFolder(out)
+    group = processes()
+    folder = RunFolder(out, group)
     folder.open(settings.describe(bench))
     done = folder.result()
     if done is not None:
         reporter.note(f"{out} is finished; nothing is trained again.")
         return Trained(folder, done, strategy)
-    base = _score(bench, BASE_STREAM, seed, "scoring the base model", reporter)
+    base = _score(bench, BASE_STREAM, seed, group, "scoring the base model", reporter)
     if base.cut is not None and base.cut > MANY_CUT:
         reporter.note(
             f"Warning: {base.cut:.0%} of the model's completions are cut off at "
@@ -113,7 +115,7 @@ def run_training(
     result = RunResult(
         cost=cost,
         base=base,
-        trained=_score(bench, stream, seed, "scoring what was trained", reporter),
+        trained=_score(bench, stream, seed, group, "scoring what was trained", reporter),
         full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
         device=device_name(bench.model.device),
         versions=summaries.versions(),
@@ -129,9 +131,11 @@ def default_out(bench: Bench, what: str, seed: int) -> Path:
     return Path("runs") / label / f"{bench.task.name}-{bench.algorithm.name}" / f"{what}-seed{seed}"
 
 
-def _score(bench: Bench, stream: int, seed: int, name: str, reporter: Reporter) -> PolicyScore:
+def _score(
+    bench: Bench, stream: int, seed: int, group: Processes, name: str, reporter: Reporter
+) -> PolicyScore:
     noise, on = step_seed(seed, SCORING_STEP), bench.heldout
     longest = bench.sampling.max_new_tokens * bench.task.max_turns
-    progress = reporter.writing(name, len(on.prompts) * on.samples, longest)
-    score = score_model(bench.model, bench.task, bench.sampling, on, noise, stream, progress)
+    progress = reporter.writing(name, len(on.prompts) * on.samples // group.count, longest)
+    score = score_model(bench.model, bench.task, bench.sampling, on, noise, stream, group, progress)
     return PolicyScore.of(score)

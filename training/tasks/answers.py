@@ -14,6 +14,7 @@ import logging
 import re
 import threading
 from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
 
 LONGEST = 1000
@@ -50,6 +51,18 @@ def readable_answer(completion: str) -> str | None:
         return written
     found = _parsed(written)
     return str(found[-1]) if found else None
+
+
+def canonical_answer(completion: str) -> str:
+    """The same text for answers that are the same number or expression."""
+    written = final_answer(completion)
+    if written is None:
+        return completion.strip()
+    number = _number(written)
+    if number is not None:
+        return str(Fraction(number)) if len(written) < LONGEST else str(number)
+    found = _parsed(written)
+    return str(found[0]) if found else written
 
 
 def final_answer(completion: str) -> str | None:

@@ -127,6 +127,10 @@ class SingleTurnTask(Task):
         """What of a completion is judged; None where it holds nothing that could be."""
         return completion.strip() or None
 
+    def final_answer(self, completion: str) -> str:
+        """What a completion comes to: completions with equal answers say the same."""
+        return completion.strip()
+
 
 @dataclass
 class _SingleTurnEpisodes(Episodes):

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.tasks.answers import is_correct, readable_answer
+from layerpick.training.tasks.answers import canonical_answer, is_correct, readable_answer
 from layerpick.training.tasks.base import Prompt, SingleTurnTask, Split
 from layerpick.training.tasks.rewards import call_reward, load_reward
 from layerpick.training.tasks.rows import Row, RowSource, open_rows
@@ -49,6 +49,10 @@ class MathTask(SingleTurnTask):
     def answer(self, prompt: Prompt, completion: str) -> str | None:  # noqa: ARG002
         """The final answer as math-verify reads it."""
         return readable_answer(completion)
+
+    def final_answer(self, completion: str) -> str:
+        """The number, or the expression as math-verify reads it, else the text."""
+        return canonical_answer(completion)
 
     @property
     def source(self) -> str:
