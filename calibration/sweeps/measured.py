@@ -57,6 +57,13 @@ class Reading:
     """Share of held-out completions cut off, over all runs; None where records do not say."""
 
     @property
+    def in_words(self) -> str:
+        """Its seeds, and whether policies have rates of their own."""
+        seeds = len(self.full.seeds)
+        own = ", each policy at its own learning rate" if self.settings.rates == "own" else ""
+        return f"{seeds} seed{'s' if seeds > 1 else ''}{own}"
+
+    @property
     def gain(self) -> Score:
         """S_full − S_base, paired by prompt."""
         return paired_difference(self.full, self.base)

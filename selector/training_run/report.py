@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rich.markup import escape
 
-from layerpick.selector.training_run.run import Trained
+from layerpick.selector.training_run.run import TrainedRun
 from layerpick.training.runs.folder import PolicyScore
 
 
-def sentences(trained: Trained) -> list[str]:
+def sentences(trained: TrainedRun) -> list[str]:
     """What was trained, what it took, what it gained."""
     result, cost = trained.result, trained.result.cost
     share = cost.trainable_parameters / result.full_parameters
@@ -28,7 +28,7 @@ def sentences(trained: Trained) -> list[str]:
     ]
 
 
-def _completions(trained: Trained) -> list[str]:
+def _completions(trained: TrainedRun) -> list[str]:
     """How the model was asked, and how often its answers were cut off."""
     settings, result = trained.folder.description().settings, trained.result
     lines = []
