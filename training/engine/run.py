@@ -15,8 +15,9 @@ from torch import nn
 
 from layerpick.training.engine.joint import JointPolicy
 from layerpick.training.engine.learner import Learner
-from layerpick.training.engine.loop import Step, take_step
+from layerpick.training.engine.loop import Step, step_seed, take_step
 from layerpick.training.engine.policies import FullPolicy, Policies
+from layerpick.training.episodes.transcripts import Transcript, transcribe
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.freezing import optimizer_bytes
 from layerpick.training.runs.checkpoint import (
@@ -153,9 +154,19 @@ class _Run:
             raise not_finite(what, value, number, self._folder.path, settings.learning_rate)
         self._done = number + 1
         self._folder.append(self._metrics(taken, time.perf_counter() - start))
-        require_signal(self._folder, self._done, bench.settings.steps)
+        longest = bench.sampling.max_new_tokens
+        require_signal(
+            self._folder, self._done, bench.settings.steps, lambda: self._told(taken), longest
+        )
         if self._done % settings.checkpoint_every == 0 or self._done == bench.settings.steps:
             self.keep()
+
+    def _told(self, taken: Step) -> list[Transcript]:
+        bench = self._bench
+        seed = step_seed(self._settings.seed, self._done - 1)
+        prompts = bench.task.prompts("train", bench.settings.prompts, seed)
+        episodes = [episode for group in taken.groups[0] for episode in group]
+        return transcribe(bench.model, bench.task, prompts, episodes)
 
     def keep(self) -> None:
         """Write a checkpoint of the steps that are done."""

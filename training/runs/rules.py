@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from layerpick.training.episodes.transcripts import Transcript, why_no_signal
 from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.models.freezing import Boost, whole
 from layerpick.training.processes import processes
@@ -37,18 +38,33 @@ def refuse_float16(bench: Bench) -> None:
         raise LayerpickError("float16 is for inference: train with --dtype bfloat16 or float32.")
 
 
-def require_signal(folder: RunFolder, done: int, last: int) -> None:
-    """Raise NoSignalError when `PATIENCE` of `last` steps are done and no reward ever differed."""
+def require_signal(
+    folder: RunFolder,
+    done: int,
+    last: int,
+    told: Callable[[], Sequence[Transcript]],
+    longest: int,
+) -> None:
+    """Raise NoSignalError when `PATIENCE` of `last` steps are done and no reward ever differed.
+
+    `told` gives the last step's episodes as text, none where they are not at hand; `longest` is the
+    most tokens of a turn.
+    """
     if done != min(PATIENCE, last):
         return
     steps = folder.metrics()
     if any(step.values.get("signal") for step in steps):
         return
     reward = sum(step.values.get("reward", 0.0) for step in steps) / len(steps)
+    episodes = told()
+    cause = (
+        why_no_signal(episodes, longest)
+        if episodes
+        else "give an easier or a harder data set, a higher --temperature, or a larger --group-size"
+    )
     raise NoSignalError(
         f"In {len(steps)} steps no group's rewards differed (mean reward {reward:.2f}), so "
-        f"nothing was learned: give an easier or a harder data set, a higher --temperature, or "
-        f"a larger --group-size."
+        f"nothing was learned: {cause}."
     )
 
 

@@ -70,4 +70,7 @@ class Watch(TrainerCallback):
                 values={key: value for key, value in logs.items() if value is not None},
             )
         )
-        require_signal(self._folder, state.global_step, state.max_steps)
+        longest = self._trainer.work.sampling.max_new_tokens
+        require_signal(
+            self._folder, state.global_step, state.max_steps, self._trainer.told, longest
+        )
