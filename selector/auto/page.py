@@ -21,7 +21,11 @@ def auto_page(outcome: Outcome) -> Page:
     description = picked.folder.description()
     lines = [plain(line) for run in (picked, full) if run for line in sentences(run)]
     lines += [plain(line) for line in verdict_sentences(outcome.verification)]
-    advice = (profile_chart(suggestion), from_rich(ranking_table(suggestion))) if suggestion else ()
+    advice = (
+        (profile_chart(suggestion), from_rich(ranking_table(suggestion), "Ranking"))
+        if suggestion
+        else ()
+    )
     facts = {
         "chosen by": picked.strategy.chosen,
         "learning rate": f"{description.learning_rate:g}",
@@ -37,7 +41,7 @@ def auto_page(outcome: Outcome) -> Page:
         f"{Path(settings.model).name} · {settings.task} · {settings.algorithm} · auto",
         outcome.headline,
         (
-            Lines("", tuple(lines)),
+            Lines("What was done", tuple(lines)),
             _training(picked, full),
             *parts(outcome.verification),
             *advice,

@@ -71,14 +71,16 @@ def plain(line: str) -> str:
     return Text.from_markup(line).plain
 
 
-def from_rich(table: RichTable) -> Table:
+def from_rich(table: RichTable, title: str | None = None) -> Table:
     """A table for the terminal as one for a page; rows in bold are marked."""
     columns = tuple(str(column.header) for column in table.columns)
     cells = [[_text(cell) for cell in column.cells] for column in table.columns]
     marked = frozenset(
         index for index, row in enumerate(table.rows) if "bold" in str(row.style or "")
     )
-    return Table(_text(table.title or ""), columns, tuple(zip(*cells, strict=True)), marked)
+    return Table(
+        title or _text(table.title or ""), columns, tuple(zip(*cells, strict=True)), marked
+    )
 
 
 def how_made(command: Sequence[str] | None = None) -> Lines:

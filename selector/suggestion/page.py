@@ -27,9 +27,9 @@ def suggestion_page(suggestion: Suggestion) -> Page:
         title,
         headline,
         (
-            Lines("", tuple(rest)),
             profile_chart(suggestion),
-            from_rich(ranking_table(suggestion)),
+            from_rich(ranking_table(suggestion), "Ranking"),
+            Lines("What to know", tuple(rest)),
             _costs(suggestion),
             Facts("Settings", _settings(suggestion)),
             Facts("Versions", suggestion.versions),

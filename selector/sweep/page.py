@@ -18,9 +18,9 @@ def sweep_page(reading: Reading) -> Page:
         title,
         best,
         (
-            Lines("", tuple(rest)),
             _profile(reading),
-            from_rich(layers_table(reading)),
+            from_rich(layers_table(reading), "All runs"),
+            Lines("What to know", tuple(rest)),
             _curves(reading),
             Facts("Settings", facts),
             how_made(),

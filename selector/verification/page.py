@@ -21,7 +21,8 @@ def verification_page(found: Verification) -> Page:
     """Was the pick right, every layer, and what it rests on."""
     lines = tuple(plain(line) for line in sentences(found))
     title = f"{found.model} · {found.task} · {found.algorithm} · verification"
-    return Page(title, lines[0], (Lines("", lines[1:]), *parts(found), how_made()))
+    know = Lines("What to know", lines[1:])
+    return Page(title, lines[0], (*parts(found), know, how_made()))
 
 
 def parts(found: Verification) -> tuple[Part, ...]:
@@ -33,7 +34,7 @@ def parts(found: Verification) -> tuple[Part, ...]:
         "task": found.task,
         "algorithm": found.algorithm,
     }
-    table = from_rich(layers_table(found))
+    table = from_rich(layers_table(found), "Layers")
     chart = (_profile(found),) if _is_drawn(found) else ()
     return (*chart, table, Facts("What it rests on", facts))
 
