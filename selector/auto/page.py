@@ -10,7 +10,7 @@ from layerpick.selector.pages.parts import Chart, Facts, Lines, Page, from_rich,
 from layerpick.selector.suggestion.page import profile_chart
 from layerpick.selector.suggestion.report import ranking_table
 from layerpick.selector.training_run.report import sentences
-from layerpick.selector.training_run.run import Trained
+from layerpick.selector.training_run.run import TrainedRun
 from layerpick.selector.verification.page import parts
 from layerpick.selector.verification.report import sentences as verdict_sentences
 
@@ -52,7 +52,7 @@ def auto_page(outcome: Outcome) -> Page:
     )
 
 
-def _training(picked: Trained, full: Trained | None) -> Chart:
+def _training(picked: TrainedRun, full: TrainedRun | None) -> Chart:
     runs = {picked.strategy.in_words: picked, **({"all parameters": full} if full else {})}
     curves = {
         name: [float(step.values.get("reward", 0.0)) for step in run.folder.metrics()]
