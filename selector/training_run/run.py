@@ -182,6 +182,7 @@ def run_training(
         device=device_name(bench.model.device),
         versions=summaries.versions(),
         chosen=strategy.chosen,
+        reward=bench.task.settings.reward,
     )
     folder.finish(result)
     return TrainedRun(folder, result, strategy)
