@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import TracebackType
@@ -146,10 +147,11 @@ class RayTasks:
 
     def close(self) -> None:
         """End what is still running; disconnect if the connection was made here."""
-        for reference in self._calls:
-            self._ray.cancel(reference, force=True)
+        with suppress(self._ray.exceptions.RayError, ConnectionError):  # the cluster may be gone
+            for reference in self._calls:
+                self._ray.cancel(reference, force=True)
+            self._ray.kill(self._board)
         self._calls.clear()
-        self._ray.kill(self._board)
         if self._ours:
             self._ray.shutdown()
 
@@ -261,7 +263,8 @@ def _connect(address: str) -> tuple[bool, bool]:
         options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE}
     try:
         _knock(where or os.environ.get("RAY_ADDRESS") or "")
-        ray.init(where, **options)
+        # Without an address Ray would join whatever was started on this machine before.
+        ray.init("local" if local else where, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise LayerpickError(
