@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -238,11 +239,8 @@ def _run(
     except LayerpickError as error:
         return FAILED, str(error).rstrip(".")
     except Exception as error:
-        last = error.__traceback__
-        while last is not None and last.tb_next is not None:
-            last = last.tb_next
-        place = f"{last.tb_frame.f_code.co_filename}:{last.tb_lineno}" if last else "unknown"
-        return FAILED, f"{type(error).__name__}: {error} ({place})"
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return FAILED, f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
 
 
 def _connect(address: str) -> tuple[bool, bool]:
