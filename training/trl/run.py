@@ -30,17 +30,11 @@ from layerpick.training.runs.folder import (
 )
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.base import SingleTurnTask
+from layerpick.training.trl.advantages import OwnAdvantagesTrainer
 from layerpick.training.trl.checkpoint import latest_checkpoint, load_trained
-from layerpick.training.trl.gigpo import GiGpoTrainer
 from layerpick.training.trl.trainer import Assignment, LayerTrainer
 from layerpick.training.trl.watch import Watch
 
-LOSSES = {
-    "grpo": {"loss_type": "grpo", "scale_rewards": "group"},
-    "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
-    # The trainer gives the advantages; each trajectory counts the same, as in GRPO.
-    "gigpo": {"loss_type": "grpo", "scale_rewards": "group"},
-}
 VLLM_MODES = ("server", "colocate")
 REPORTERS = ("trackio", "wandb", "tensorboard")
 OWN_GENERATION_OF_TRL = (
@@ -196,7 +190,7 @@ def make_trainer(
         micro_batch=settings.micro_batch,
         own_generation=not _trl_generates(settings),
     )
-    kind = GiGpoTrainer if bench.algorithm.name == "gigpo" else LayerTrainer
+    kind = LayerTrainer if bench.algorithm.advantages_by_trl else OwnAdvantagesTrainer
     trainer = kind(work, make_config(bench, settings, str(folder.path)), note)
     trainer.add_callback(Watch(trainer, folder, on_step))
     return trainer
@@ -206,7 +200,7 @@ def make_config(bench: Bench, settings: TrlSettings, output: str) -> GRPOConfig:
     """TRL's configuration of a run. Raises LayerpickError for values that TRL refuses."""
     chosen, model = bench.settings, bench.model
     values: dict[str, Any] = {
-        **LOSSES[bench.algorithm.name],
+        **bench.algorithm.trl,
         "output_dir": output,
         "max_steps": chosen.steps,
         "per_device_train_batch_size": chosen.prompts * chosen.group_size // processes().count,
@@ -262,7 +256,7 @@ def _refuse(bench: Bench, settings: TrlSettings) -> None:
         raise LayerpickError("float16 is for inference: train with --dtype bfloat16 or float32.")
     if settings.vllm not in (None, *VLLM_MODES):
         raise LayerpickError(f"--vllm '{settings.vllm}' is unknown: use {' or '.join(VLLM_MODES)}.")
-    episodes = not isinstance(bench.task, SingleTurnTask) or bench.algorithm.name == "gigpo"
+    episodes = not isinstance(bench.task, SingleTurnTask) or not bench.algorithm.advantages_by_trl
     if _trl_generates(settings) and episodes:
         raise LayerpickError(
             "vLLM and TRL's own sampling options write single turns: leave them out with the "
