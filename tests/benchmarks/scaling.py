@@ -107,10 +107,10 @@ class Machine:
 
 def sampling_seconds(
     shape: Shape, machine: Machine, known: Constants, policies: int, rows: int, tokens: float,
-    prompt: float,
+    prompt: float, limit: int = ROWS,
 ) -> float:  # fmt: skip
-    """Decoding of `rows` rows of each policy, `tokens` each, in batches of at most ROWS."""
-    batches = max(1, -(-policies * rows // ROWS))
+    """Decoding of `rows` rows of each policy, `tokens` each, in batches of at most `limit`."""
+    batches = max(1, -(-policies * rows // limit))
     together = policies * rows / batches
     owners = max(1.0, policies / batches)
     read = shape.parameters * machine.bytes + owners * 4 * shape.layer
@@ -138,30 +138,41 @@ def pass_seconds(
     full: bool = False,
 ) -> dict[str, float]:  # fmt: skip
     """Seconds of one pass by what they go to; with `policies` 0 the base score alone."""
-    rows = PROMPTS * GROUP
+    rows, limit = PROMPTS * GROUP, batch_size(shape, answer, prompt)
     scored = max(policies, 1)
-    decoding = sampling_seconds(shape, machine, known, scored, HELD_OUT, answer, prompt)
+    decoding = sampling_seconds(shape, machine, known, scored, HELD_OUT, answer, prompt, limit)
     update = 0.0
     if policies:
-        decoding += STEPS * sampling_seconds(shape, machine, known, policies, rows, answer, prompt)
+        decoding += STEPS * sampling_seconds(
+            shape, machine, known, policies, rows, answer, prompt, limit
+        )
         tokens = rows * answer + PROMPTS * prompt
         update = STEPS * update_seconds(shape, machine, known, policies, tokens, full)
     judged = (policies * STEPS * rows + scored * HELD_OUT) * known.parsed_reward
     return {"decoding": decoding, "update": update, "rewards": judged}
 
 
-def fit_policies(shape: Shape, answer: int) -> int:
-    """As `policies_that_fit`: half of what the frozen weights leave free."""
+def fit_policies(shape: Shape, answer: int, prompt: int) -> int:
+    """As `policies_that_fit`: half of what the weights leave free; one, if it fits at all."""
     free = GPU["memory"] - 2 * shape.parameters
-    each = 16 * shape.layer + PROMPTS * GROUP * 2 * answer * shape.cache * 2
-    return max(0, int(free / 2 / each))
+    rows, token = PROMPTS * GROUP, 2 * shape.cache
+    by_rule = int(free / 2 / (16 * shape.layer + rows * 2 * answer * token))
+    alone = 16 * shape.layer + rows * (prompt + answer) * token < free
+    return max(by_rule, int(alone))
+
+
+def batch_size(shape: Shape, answer: int, prompt: int) -> int:
+    """Rows whose cache fits beside the weights: what --batch-size must be at most."""
+    free = GPU["memory"] - 2 * shape.parameters
+    rows = int(0.8 * free / (2 * shape.cache * (prompt + answer)))
+    return min(ROWS, 1 << max(0, rows.bit_length() - 1))
 
 
 def plan(shape: Shape, known: Constants, chosen: argparse.Namespace, gpus: int) -> dict[str, Any]:
     """The passes of a sweep, dealt to GPUs, the longest first."""
     machine = Machine(GPU["product"], GPU["bandwidth"], 2)
     known = replace(known, share=chosen.share)
-    fit = fit_policies(shape, chosen.answer)
+    fit = fit_policies(shape, chosen.answer, chosen.prompt)
     runs = shape.layers * chosen.rates * chosen.seeds
     full_fits = 18 * shape.parameters < GPU["memory"]
     each = min(fit, -(-runs // gpus))
@@ -186,12 +197,15 @@ def plan(shape: Shape, known: Constants, chosen: argparse.Namespace, gpus: int) 
 
 def tables(known: Constants, chosen: argparse.Namespace) -> None:
     """Print what docs/scaling.md shows."""
-    print("| model | GPUs | policies of a pass (fit) | passes | hours | GPU hours | $ |"
-          " decoding, update, rewards |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| model | GPUs | batch size | policies of a pass (fit) | passes | hours | GPU hours | $ "
+        "| decoding, update, rewards |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, shape in SHAPES.items():
-        if not fit_policies(shape, chosen.answer):
-            print(f"| {name} | any | none fits beside {2 * shape.parameters / 1e9:.0f} GB of "
+        rows = batch_size(shape, chosen.answer, chosen.prompt)
+        if not fit_policies(shape, chosen.answer, chosen.prompt):
+            print(f"| {name} | any | | none fits beside {2 * shape.parameters / 1e9:.0f} GB of "
                   "weights | | | | | |")  # fmt: skip
             continue
         for gpus in (1, 8, 64):
@@ -200,16 +214,17 @@ def tables(known: Constants, chosen: argparse.Namespace) -> None:
             shares = ", ".join(f"{value / total:.0%}" for value in found["parts"].values())
             without = "" if found["full"] else " (without full runs)"
             print(
-                f"| {name}{without} | {gpus} | {found['each']} ({found['fit']}) | "
+                f"| {name}{without} | {gpus} | {rows} | {found['each']} ({found['fit']}) | "
                 f"{found['passes']} | {found['hours']:.1f} | {found['gpu_hours']:.0f} | "
                 f"{found['gpu_hours'] * chosen.price:,.0f} | {shares} |"
             )
     print()
     for name, shape in SHAPES.items():
+        tokens = PROMPTS * GROUP * (chosen.prompt + chosen.answer)
         print(
             f"{name}: {shape.parameters / 1e9:.2f} B parameters, {shape.layer / 1e6:.0f} M in a "
             f"layer; one policy {16 * shape.layer / 1e9:.2f} GB and "
-            f"{PROMPTS * GROUP * 2 * chosen.answer * shape.cache * 2 / 1e9:.1f} GB of cache; "
+            f"{tokens * shape.cache * 2 / 1e9:.1f} GB of cache; "
             f"full-parameter run {18 * shape.parameters / 1e9:.0f} GB."
         )
 
