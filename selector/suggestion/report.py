@@ -48,7 +48,7 @@ def print_suggestion(suggestion: Suggestion, console: Console) -> None:
     # A table narrower than its columns would lose digits; a pipe has no width of its own.
     if not console.is_terminal:
         console.width = max(console.width, 160)
-    console.print(_table(suggestion))
+    console.print(ranking_table(suggestion))
     for line in sentences(suggestion):
         console.print(line, soft_wrap=True, highlight=False)
 
@@ -97,7 +97,8 @@ def sentences(suggestion: Suggestion) -> list[str]:
     return lines
 
 
-def _table(suggestion: Suggestion) -> Table:
+def ranking_table(suggestion: Suggestion) -> Table:
+    """One line per layer, best first."""
     title = (
         f"{suggestion.model.id} · {suggestion.task.name} ({suggestion.task.source}) · "
         f"{suggestion.task.algorithm}"

@@ -39,7 +39,7 @@ def print_sweep(reading: Reading, console: Console) -> None:
     """One line per layer, then what the sweep says."""
     if not console.is_terminal:
         console.width = max(console.width, 120)
-    console.print(_table(reading))
+    console.print(layers_table(reading))
     for line in sentences(reading):
         console.print(line, soft_wrap=True, highlight=False)
 
@@ -185,7 +185,8 @@ def _as_dict(reading: Reading) -> dict[str, Any]:
     }
 
 
-def _table(reading: Reading) -> Table:
+def layers_table(reading: Reading) -> Table:
+    """One line per policy."""
     settings = reading.settings
     table = Table(
         title=f"{settings.model} · {settings.task} ({settings.source}) · {settings.algorithm}"

@@ -3,15 +3,16 @@
     .venv/bin/python tests/benchmarks/scaling.py --measure SMOL.gguf     # constants → scaling.json
     .venv/bin/python tests/benchmarks/scaling.py [--answer 512] [--seeds 2] [--rates 3] [--price 3]
 
-Measuring takes about three minutes on one thread of a quiet machine; the second form prints the
-tables of docs/scaling.md. A step of P stacked policies with r rows each that write T tokens takes
+Measuring takes about a minute of one thread; seconds are processor time, so that others may use the
+machine too. The second form prints the tables of docs/scaling.md. A step of P stacked policies with
+r rows each that write T tokens takes
 
     decoding  T · (L·a + P·b + P·r·c + max(bytes / bandwidth, FLOPs / rate))
     update    FLOPs / rate, of (P·r·T + prompts) tokens: forward, half of the layers back, one layer
 
 with a, b, c fitted to the built-in model, on which arithmetic is nothing, and rate = the share of a
 matrix product's rate that the update of a real model reaches. Bandwidth and product rate of a GPU
-are its maker's; the share and a, b, c are carried over from a CPU.
+are its maker's, its share is assumed (--share), and a, b, c are carried over from a CPU.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 CONSTANTS = Path(__file__).with_name("scaling.json")
@@ -125,7 +127,9 @@ def update_seconds(
     shape: Shape, machine: Machine, known: Constants, policies: int, tokens: float, full: bool
 ) -> float:
     """Forward, back through half of the layers on average (full: all), weights' gradients."""
-    each = 6 * shape.parameters if full else 3 * shape.parameters + 2 * shape.layer
+    body = shape.parameters - shape.vocabulary * shape.width * (1 if shape.tied else 2)
+    head = shape.vocabulary * shape.width
+    each = 6 * (body + head) if full else 3 * body + 4 * head + 2 * shape.layer
     return policies * tokens * each / (machine.product * known.share)
 
 
@@ -156,6 +160,7 @@ def fit_policies(shape: Shape, answer: int) -> int:
 def plan(shape: Shape, known: Constants, chosen: argparse.Namespace, gpus: int) -> dict[str, Any]:
     """The passes of a sweep, dealt to GPUs, the longest first."""
     machine = Machine(GPU["product"], GPU["bandwidth"], 2)
+    known = replace(known, share=chosen.share)
     fit = fit_policies(shape, chosen.answer)
     runs = shape.layers * chosen.rates * chosen.seeds
     full_fits = 18 * shape.parameters < GPU["memory"]
@@ -218,7 +223,10 @@ def measure(smol: str) -> Constants:
     import torch
     from scipy.optimize import nnls
 
+    from layerpick.training.engine import loop
+
     torch.set_num_threads(1)
+    loop.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[assignment]
     product, bandwidth = _product(torch), _bandwidth(torch)
     points = [(1, 2), (1, 16), (3, 8), (6, 2), (6, 16), (3, 16)]
     small = _prepared(None, 64)
@@ -233,17 +241,17 @@ def measure(smol: str) -> Constants:
     print(f"check, built-in model, 6 policies × 64 rows: {told / held:.2f} of measured")
     real = _prepared(smol, 4)
     shape = _shape(real.model.model.config)
-    decoding, update, read = _step(real, 4, 8)
+    decoding, update, read = _step(real, 4, 2)
     whole = update_seconds(shape, Machine(product, bandwidth, 4), known, 4, read, False)
     known = Constants(**{**asdict(known), "share": whole / update})
     machine = Machine(product, bandwidth, 4)
-    decoding, update, read = _step(real, 8, 8)
+    decoding, update, read = _step(real, 8, 2)
     told_update = update_seconds(shape, machine, known, 8, read, False)
     written = real.sampling.max_new_tokens
-    told_decoding = sampling_seconds(shape, machine, known, 8, 8 * GROUP, written, 24)
-    told_decoding += 8 * 8 * 24 * 2 * shape.parameters / (product * known.share)
+    told_decoding = sampling_seconds(shape, machine, known, 8, 2 * GROUP, written, 24)
+    told_decoding += 8 * 2 * 24 * 2 * shape.parameters / (product * known.share)
     print(
-        f"check, SmolLM2-135M, 8 policies × 64 rows (fitted to 4): update {told_update:.1f} s, "
+        f"check, SmolLM2-135M, 8 policies × 16 rows (fitted to 4): update {told_update:.1f} s, "
         f"measured {update:.1f}; decoding {told_decoding:.1f} s, measured {decoding:.1f}"
     )
     return known
@@ -294,18 +302,18 @@ def _shape(config: Any) -> Shape:
 
 def _product(torch: Any) -> float:
     left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(10):
         left @ right
-    return 20 * 1024**3 / (time.perf_counter() - start)
+    return 20 * 1024**3 / (time.process_time() - start)
 
 
 def _bandwidth(torch: Any) -> float:
     block = torch.ones(64 * 2**20)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(4):
         block.sum()
-    return 4 * block.nbytes / (time.perf_counter() - start)
+    return 4 * block.nbytes / (time.process_time() - start)
 
 
 def _rewards() -> tuple[float, float]:
@@ -313,10 +321,10 @@ def _rewards() -> tuple[float, float]:
 
     seconds = []
     for form in ("So it is #### {}", "The answer is $\\boxed{{\\frac{{{}}}{{3}}}}$"):
-        start = time.perf_counter()
+        start = time.process_time()
         for number in range(200):
             is_correct(form.format(number), "7")
-        seconds.append((time.perf_counter() - start) / 200)
+        seconds.append((time.process_time() - start) / 200)
     return seconds[0], seconds[1]
 
 
@@ -339,6 +347,7 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=150)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rates", type=int, default=3)
+    parser.add_argument("--share", type=float, default=0.4, help="of a GPU's product rate")
     parser.add_argument("--price", type=float, default=3.0, help="of one GPU hour")
     chosen = parser.parse_args()
     if chosen.measure:
