@@ -14,12 +14,14 @@ from layerpick.selector.comparison import command as compare_command
 from layerpick.selector.evaluation import command as evaluate_command
 from layerpick.selector.export import command as export_command
 from layerpick.selector.recalibration import command as calibrate_command
+from layerpick.selector.rollouts import command as rollouts_command
 from layerpick.selector.suggestion import command as suggest_command
 from layerpick.selector.sweep import command as sweep_command
 from layerpick.selector.training_run import command as train_command
 from layerpick.selector.verification import command as verify_command
 from layerpick.selector.voting import command as vote_command
 from layerpick.training.errors import LayerpickError
+from layerpick.training.processes import another_failed, first_to_fail
 
 app = typer.Typer(
     name="layerpick",
@@ -33,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("suggest")(suggest_command.suggest)
+app.command("rollouts")(rollouts_command.rollouts)
 app.command("train")(train_command.train)
 app.command("apply")(train_command.apply)
 app.command("export")(export_command.export)
@@ -53,7 +56,8 @@ def run() -> int:
     try:
         result = app(standalone_mode=False)
     except LayerpickError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        if first_to_fail():
+            print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
     except typer.Abort:
         raise KeyboardInterrupt from None
@@ -61,5 +65,7 @@ def run() -> int:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             return int(error.exit_code)
+        if another_failed():
+            return LayerpickError.exit_code
         raise
     return result if isinstance(result, int) else 0
