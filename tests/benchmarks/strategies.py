@@ -112,10 +112,7 @@ def print_table(
     print(f"| everything, of the sweep | {len(full.seeds)} | 100% | {_score(full)} | 1 |")
     for layer in best_layers(reading, len(reading.layers)):
         own = reading.layers[layer]
-        share_of_full = _share(own, base, full)
-        print(
-            f"| layer {layer}, of the sweep | {len(own.seeds)} | | {_score(own)} | {share_of_full} |"
-        )
+        print(_row(f"layer {layer}, of the sweep", own, None, base, full))
     singles = [name for name in found if name.startswith("layer ")]
     for name in found:
         runs = _done(out, name, seeds)
