@@ -155,13 +155,14 @@ def feature_table(prepared: Prepared, algorithm: Algorithm, probed: Probed) -> F
 def _rollouts(prepared: Prepared, choice: RolloutChoice, seed: int, reporter: Reporter) -> Rollouts:
     model, task, sampling = prepared.model, prepared.task, prepared.sampling
     if choice.reuse is not None:
-        rollouts = load_rollouts(choice.reuse)
+        rollouts = load_rollouts(choice.reuse, model)
+        _refuse_contradictions(rollouts, choice)
         expected = rollout_origin(
             model, task, rollouts.origin.prompts, rollouts.origin.group_size, sampling, seed
         )
-        # Other sampling settings are the file's business; other weights or data make it useless.
+        # Other sampling settings are the file's business; other data make it useless.
         older = rollouts.origin.prompt_form is None
-        for name in ("weights_hash", "task", "data", *(() if older else ("prompt_form",))):
+        for name in ("task", "data", *(() if older else ("prompt_form",))):
             if getattr(rollouts.origin, name) != getattr(expected, name):
                 raise LayerpickError(
                     f"{choice.reuse} was sampled with another {name.replace('_', ' ')}: sample "
@@ -181,6 +182,18 @@ def _rollouts(prepared: Prepared, choice: RolloutChoice, seed: int, reporter: Re
     if choice.save is not None:
         save_rollouts(rollouts, choice.save)
     return rollouts
+
+
+def _refuse_contradictions(rollouts: Rollouts, choice: RolloutChoice) -> None:
+    """Raise LayerpickError where an option asks for something else than the file holds."""
+    usual = RolloutChoice()
+    for name in ("prompts", "group_size", "max_new_tokens", "temperature"):
+        asked, held = getattr(choice, name), getattr(rollouts.origin, name)
+        if asked not in (getattr(usual, name), held):
+            raise LayerpickError(
+                f"{choice.reuse} was sampled with --{name.replace('_', '-')} {held}, not {asked}: "
+                f"leave the option out, or sample anew."
+            )
 
 
 def _note_rollouts(rollouts: Rollouts, signal: int, reporter: Reporter) -> None:

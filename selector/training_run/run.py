@@ -16,6 +16,7 @@ from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, 
 from layerpick.training.episodes.scoring import held_out, score_model
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.defaults import read_defaults
+from layerpick.training.runs.delta import whole_checksum
 from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
@@ -94,25 +95,40 @@ def run_training(
         trl=parse_trl_options(choice.trl),
     )
     folder = RunFolder(out)
-    folder.open(settings.describe(bench))
+    with folder.held():
+        return Trained(folder, _result(bench, settings, folder, choice.seed, reporter), layers)
+
+
+def _result(
+    bench: Bench, settings: TrlSettings, folder: RunFolder, seed: int, reporter: Reporter
+) -> RunResult:
+    """The run's result: the one that is there, if its trained layer is too, or a new one."""
+    description = settings.describe(bench)
+    folder.open(description)
     done = folder.result()
     if done is not None:
-        reporter.note(f"{out} is finished; nothing is trained again.")
-        return Trained(folder, done, layers)
-    base = _score(bench, BASE_STREAM, choice.seed)
-    progress = reporter.stage(f"training {in_words(layers)}", bench.settings.steps)
+        found = whole_checksum(folder.path)
+        if found is not None and done.delta in (None, found):
+            reporter.note(f"{folder.path} is finished; nothing is trained again.")
+            return done
+        reporter.note(f"{folder.path} has lost its trained layer, or it was damaged: trained anew.")
+        folder.forget()
+    base = _score(bench, BASE_STREAM, seed)
+    progress = reporter.stage(f"training {in_words(settings.layers)}", bench.settings.steps)
     cost = train(bench, settings, folder, on_step=progress, note=reporter.note)
-    stream = FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0]
+    stream = FULL_STREAM if settings.layers is None else FIRST_LAYER_STREAM + settings.layers[0]
     result = RunResult(
         cost=cost,
         base=base,
-        trained=_score(bench, stream, choice.seed),
+        trained=_score(bench, stream, seed),
         full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
         device=device_name(bench.model.device),
         versions=summaries.versions(),
+        run=description.identity,
+        delta=whole_checksum(folder.path),
     )
     folder.finish(result)
-    return Trained(folder, result, layers)
+    return result
 
 
 def default_out(bench: Bench, what: str, seed: int) -> Path:

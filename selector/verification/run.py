@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from layerpick.calibration.sweeps.measured import Reading, no_gain
 from layerpick.calibration.sweeps.values import Score, Sweep
@@ -17,24 +17,21 @@ from layerpick.selector.suggestion.result import Suggestion
 from layerpick.training.errors import LayerpickError
 from layerpick.training.runs.folder import RunDescription, RunFolder, RunResult
 from layerpick.training.sweeps.records import RunSettings
+from layerpick.training.values import Record
 
 SCHEMA_VERSION = 1
 MAY_DIFFER = {"engine", "dtype", "model", "revision", "rates"}
 """Settings of a run that need not be its sweep's."""
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MeasuredScore(_Value):
+class MeasuredScore(Record):
     """A score on held-out prompts."""
 
     mean: float
     error: float | None = Field(description="standard error")
 
 
-class LayerVerdict(_Value):
+class LayerVerdict(Record):
     """One layer, predicted and measured."""
 
     layer: int
@@ -51,7 +48,7 @@ class LayerVerdict(_Value):
         return self.interval[0] <= self.measured <= self.interval[1]
 
 
-class Verification(_Value):
+class Verification(Record):
     """How a pick turned out."""
 
     schema_version: int = SCHEMA_VERSION

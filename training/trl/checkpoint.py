@@ -1,7 +1,8 @@
 """Small checkpoints of a training run: what is trained, its optimizer, and the step.
 
-No file is pickled: tensors are safetensors, everything else is JSON. There are no random states to
-keep, because every step begins with seeds of its own, made of the run's seed and the step.
+No file is pickled: tensors are safetensors with a checksum, everything else is JSON. There are no
+random states to keep, because every step begins with seeds of its own, made of the run's seed and
+the step.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from torch import Tensor
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import replacing
+from layerpick.training.reading import reading
+from layerpick.training.tensor_files import read_tensors, require_finite, save_tensors
 
 TRAINED_FILE = "trained.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
-OPTIMIZER_VALUES_FILE = "optimizer.json"
+FORMAT = "layerpick-checkpoint-1"
+_WHAT, _REMEDY = "part of a checkpoint", "delete its folder to go on without it"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -51,19 +55,25 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     scheduler: Any,
 ) -> Checkpoint:
-    """Write a checkpoint whole or not at all, then remove the older ones."""
-    from safetensors.torch import save_file
+    """Write a checkpoint whole or not at all, then remove the older ones.
+
+    Raises LayerpickError when training has ruined the weights.
+    """
     from transformers.trainer import TRAINER_STATE_NAME
 
+    require_finite(trained, "The trained weight", "the run diverged; use a lower --learning-rate")
     older = [path for path in run.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
-    target = run / f"checkpoint-{trainer_state.global_step}"
+    step = str(trainer_state.global_step)
+    target = run / f"checkpoint-{step}"
     tensors, values = _optimizer_state(optimizer)
     values["scheduler"] = scheduler.state_dict()
     with replacing(target) as folder:
         folder.mkdir()
-        save_file(_contiguous(trained), folder / TRAINED_FILE)
-        save_file(_contiguous(tensors), folder / OPTIMIZER_FILE)
-        (folder / OPTIMIZER_VALUES_FILE).write_text(json.dumps(values, indent=1), "utf-8")
+        save_tensors(folder / TRAINED_FILE, trained, {"format": FORMAT, "step": step})
+        text = json.dumps(values)
+        save_tensors(
+            folder / OPTIMIZER_FILE, tensors, {"format": FORMAT, "step": step, "values": text}
+        )
         trainer_state.save_to_json(str(folder / TRAINER_STATE_NAME))
     for path in older:
         if path != target:
@@ -74,12 +84,11 @@ def save_checkpoint(
 def load_trained(checkpoint: Checkpoint, trained: Mapping[str, Tensor]) -> None:
     """Copy a checkpoint's weights into the parameters of the same names.
 
-    Raises LayerpickError when they are not the same parameters.
+    Raises LayerpickError when they are damaged, or not the same parameters.
     """
-    from safetensors.torch import load_file
-
-    saved = load_file(checkpoint.folder / TRAINED_FILE)
-    if saved.keys() != trained.keys():
+    saved, _ = _read(checkpoint, TRAINED_FILE)
+    shapes = {name: tensor.shape for name, tensor in trained.items()}
+    if {name: tensor.shape for name, tensor in saved.items()} != shapes:
         raise LayerpickError(
             f"{checkpoint.folder} holds other parameters than the layers to train: use another "
             f"--out."
@@ -92,23 +101,47 @@ def load_trained(checkpoint: Checkpoint, trained: Mapping[str, Tensor]) -> None:
 def load_optimizer(
     checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, scheduler: Any
 ) -> None:
-    """Bring an optimizer and its schedule to where the checkpoint was made."""
-    from safetensors.torch import load_file
+    """Bring an optimizer and its schedule to where the checkpoint was made.
 
-    tensors = load_file(checkpoint.folder / OPTIMIZER_FILE)
-    values = json.loads((checkpoint.folder / OPTIMIZER_VALUES_FILE).read_text("utf-8"))
-    state: dict[int, dict[str, Any]] = {
-        int(index): dict(plain) for index, plain in values["plain"].items()
-    }
-    for name, tensor in tensors.items():
-        index, _, key = name.partition(".")
-        state[int(index)][key] = tensor
-    # The groups' settings are those of the same command; only the schedule moves the rates.
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    for group, rate in zip(optimizer.param_groups, values["learning_rates"], strict=True):
-        group["lr"] = rate
-    scheduler.load_state_dict(values["scheduler"])
+    Raises LayerpickError when it is damaged.
+    """
+    tensors, header = _read(checkpoint, OPTIMIZER_FILE)
+    with reading(checkpoint.folder / OPTIMIZER_FILE, _WHAT, _REMEDY):
+        values = json.loads(header["values"])
+        state: dict[int, dict[str, Any]] = {
+            int(index): dict(plain) for index, plain in values["plain"].items()
+        }
+        for name, tensor in tensors.items():
+            index, _, key = name.partition(".")
+            state[int(index)][key] = tensor
+        # The groups' settings are those of the same command; only the schedule moves the rates.
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for group, rate in zip(optimizer.param_groups, values["learning_rates"], strict=True):
+            group["lr"] = rate
+        scheduler.load_state_dict(values["scheduler"])
+
+
+def check_state(checkpoint: Checkpoint) -> None:
+    """Raise LayerpickError unless the trainer's own notes are whole, and of this very step."""
+    from transformers import TrainerState
+    from transformers.trainer import TRAINER_STATE_NAME
+
+    path = checkpoint.folder / TRAINER_STATE_NAME
+    with reading(path, _WHAT, _REMEDY):
+        step = TrainerState.load_from_json(str(path)).global_step
+        if step != checkpoint.step:
+            raise ValueError(f"it is of step {step}")
+
+
+def _read(checkpoint: Checkpoint, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A checked file of a checkpoint, if it is of the step in the folder's name."""
+    path = checkpoint.folder / name
+    tensors, header = read_tensors(path, FORMAT, _WHAT, _REMEDY)
+    with reading(path, _WHAT, _REMEDY):
+        if header["step"] != str(checkpoint.step):
+            raise ValueError(f"it is of step {header['step']}")
+    return tensors, header
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -126,7 +159,3 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor
     }
     rates = [group["lr"] for group in optimizer.param_groups]
     return tensors, {"plain": plain, "learning_rates": rates}
-
-
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}

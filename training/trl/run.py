@@ -22,7 +22,7 @@ from layerpick.training.runs.folder import (
 )
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.base import SingleTurnTask
-from layerpick.training.trl.checkpoint import latest_checkpoint, load_trained
+from layerpick.training.trl.checkpoint import check_state, latest_checkpoint, load_trained
 from layerpick.training.trl.gigpo import GiGpoTrainer
 from layerpick.training.trl.trainer import Assignment, LayerTrainer
 from layerpick.training.trl.watch import Watch
@@ -124,6 +124,8 @@ def _train(
     done = checkpoint.step if checkpoint else 0
     folder.begin(done)
     on_step(done)
+    if checkpoint:
+        check_state(checkpoint)
     if checkpoint and done >= bench.settings.steps:
         load_trained(checkpoint, trainable.parameters)
     else:
