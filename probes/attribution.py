@@ -20,7 +20,8 @@ from torch import Tensor
 
 from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
 from layerpick.probes.reading.token_losses import Contrast, contrast
-from layerpick.training.batches.padded import Batch, log_probs_of
+from layerpick.training.batches.padded import Batch
+from layerpick.training.models.head import log_probs_of
 
 ROWS_AT_A_TIME = 16
 

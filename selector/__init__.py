@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerpick.selector.prepare import ModelChoice, RolloutChoice
+    from layerpick.selector.settings import ModelChoice, RolloutChoice
     from layerpick.selector.suggestion.result import Suggestion, read_suggestion
     from layerpick.selector.suggestion.run import suggest
 
 _HOMES = {
-    "ModelChoice": "prepare",
-    "RolloutChoice": "prepare",
+    "ModelChoice": "settings",
+    "RolloutChoice": "settings",
     "Suggestion": "suggestion.result",
     "read_suggestion": "suggestion.result",
     "suggest": "suggestion.run",

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerpick.selector import RolloutChoice, suggest
+from layerpick.selector import suggest
+from layerpick.selector.settings import RolloutChoice, SamplingChoice
 from layerpick.training.errors import NoSignalError
 from layerpick.training.models.loading import load_model
 from layerpick.training.sandbox import sandbox_available
@@ -35,7 +36,8 @@ def test_suggest_on_single_digit_sums(smollm2):
         settings=TaskSettings(
             dataset=SUMS, template="3 + 5 = 8\n7 - 2 = 5\n{expression} =", stop=("\n",)
         ),
-        rollouts=RolloutChoice(prompts=8, group_size=4, max_new_tokens=6),
+        rollouts=RolloutChoice(prompts=8, group_size=4),
+        sampling=SamplingChoice(max_new_tokens=6),
         probes=["gradient"],
     )
     assert len(suggestion.layers) == 30
@@ -55,7 +57,8 @@ def test_suggest_on_real_questions(smollm2):
         suggestion = suggest(
             smollm2,
             settings=settings,
-            rollouts=RolloutChoice(prompts=6, group_size=4, max_new_tokens=10),
+            rollouts=RolloutChoice(prompts=6, group_size=4),
+            sampling=SamplingChoice(max_new_tokens=10),
             probes=["gradient"],
         )
     except NoSignalError as error:
@@ -87,7 +90,8 @@ def test_suggest_on_small_programs(smollm2, tmp_path):
         smollm2,
         "code",
         settings=TaskSettings(dataset=str(path), template=shown, stop=("\n",)),
-        rollouts=RolloutChoice(prompts=6, group_size=4, max_new_tokens=10),
+        rollouts=RolloutChoice(prompts=6, group_size=4),
+        sampling=SamplingChoice(max_new_tokens=10),
         probes=["gradient"],
     )
     assert suggestion.rollouts.groups_with_signal >= 1
@@ -100,7 +104,8 @@ def test_suggest_on_a_frozen_lake(smollm2):
         smollm2,
         "agentic",
         settings=TaskSettings(env="FrozenLake-v1?is_slippery=false", max_turns=2),
-        rollouts=RolloutChoice(prompts=2, group_size=3, max_new_tokens=5),
+        rollouts=RolloutChoice(prompts=2, group_size=3),
+        sampling=SamplingChoice(max_new_tokens=5),
         probes=["gradient"],
     )
     assert suggestion.task.algorithm == "gigpo"

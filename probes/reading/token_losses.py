@@ -15,8 +15,9 @@ from torch import Tensor
 
 from layerpick.probes.base import ProbeInput
 from layerpick.probes.reading.passes import best_and_worst, collated, read
-from layerpick.training.batches.padded import Batch, log_probs_of, token_values
+from layerpick.training.batches.padded import Batch, token_values
 from layerpick.training.episodes.trajectory import Trajectory
+from layerpick.training.models.head import log_probs_of
 
 FIRST_TOKENS = 4
 """Tokens at the beginning of each turn that count as its first."""

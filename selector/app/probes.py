@@ -6,10 +6,10 @@ import json
 import sys
 from dataclasses import asdict
 
-from layerpick.selector import options
+from layerpick.selector.settings import Json
 
 
-def probes(as_json: options.Json = False) -> None:
+def probes(as_json: Json = False) -> None:
     """List the probes: what each measures, by which formula, from where, and what it needs.
 
     Example: layerpick probes

@@ -6,10 +6,10 @@ import json
 import sys
 from dataclasses import asdict
 
-from layerpick.selector import options
+from layerpick.selector.settings import Json
 
 
-def tasks(as_json: options.Json = False) -> None:
+def tasks(as_json: Json = False) -> None:
     """List the tasks: what each is, where its data comes from, and what it needs installed.
 
     Example: layerpick tasks

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerpick.selector import options
+from layerpick.selector.settings import Json
 from layerpick.training.errors import LayerpickError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_models(as_json: options.Json = False) -> None:
+def list_models(as_json: Json = False) -> None:
     """List the models of the zoo: family, layers, what they are asked, what RL has to mend.
 
     Example: layerpick zoo list
@@ -90,15 +90,19 @@ would, and all probes are measured. What is in the folder already is not measure
 
     Example: layerpick zoo sweep all --out calibration/data/sweeps
     """
-    from layerpick.probes.table import PROBES
-    from layerpick.selector.prepare import ModelChoice, RolloutChoice
     from layerpick.selector.progress import reporting
-    from layerpick.selector.sweep.run import SweepChoice, measure_sweep
+    from layerpick.selector.settings import (
+        TRAINING_SAMPLING,
+        HeldOutChoice,
+        ModelChoice,
+        RlSettings,
+        TaskSettings,
+    )
+    from layerpick.selector.sweep.run import measure_sweep
+    from layerpick.selector.sweep.settings import SweepChoice
     from layerpick.training.pretraining.zoo import SWEEP_STEPS, ZOO
-    from layerpick.training.tasks.base import TaskSettings
 
     names = _names(models)
-    choice = SweepChoice(seeds=seeds, steps=SWEEP_STEPS, rates="shared", probes=tuple(PROBES))
     with reporting() as reporter:
         for name in names:
             folder, model = _build(name, zoo, reporter), ZOO[name]
@@ -108,8 +112,10 @@ would, and all probes are measured. What is in the folder already is not measure
                     str(model.recipe.task["task"]),
                     TaskSettings(),
                     algorithm,
-                    RolloutChoice(prompts=16, rows=2048),
-                    choice,
+                    TRAINING_SAMPLING,
+                    RlSettings(steps=SWEEP_STEPS),
+                    HeldOutChoice(),
+                    SweepChoice(seeds=seeds, shared_lr=True),
                     out,
                     reporter,
                 )

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from layerpick.calibration.sweeps.values import Score
-from layerpick.selector.prepare import ModelChoice, Prepared, RolloutChoice, prepare
+from layerpick.selector.prepare import prepare
 from layerpick.selector.progress import Reporter
+from layerpick.selector.settings import HeldOutChoice, ModelChoice, RlSettings, SamplingChoice
 from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
-from layerpick.selector.training_run.options import TrainingChoice
 from layerpick.selector.training_run.run import Trained, default_out, make_bench, run_training
+from layerpick.selector.training_run.settings import TrainingChoice
 from layerpick.selector.verification import run as verifying
 from layerpick.selector.verification.find import find_reading
 from layerpick.selector.verification.run import Verification
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sweeps.multiplexed import Bench
-from layerpick.training.tasks.base import TaskSettings
+from layerpick.training.tasks.settings import TaskSettings
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,14 @@ class Outcome:
 def run_auto(
     model: ModelChoice,
     task: str,
-    settings: TaskSettings,
-    choice: TrainingChoice,
-    rollouts: RolloutChoice,
     *,
+    settings: TaskSettings,
+    algorithm: str | None,
+    sampling: SamplingChoice,
+    rl: RlSettings,
+    heldout: HeldOutChoice,
+    choice: TrainingChoice,
+    seed: int,
     with_full: bool,
     sweeps: Path,
     out: Path | None,
@@ -69,23 +74,31 @@ def run_auto(
 ) -> Outcome:
     """Go on where an earlier start was killed. Raises LayerpickError for what the user can mend."""
 
-    def load() -> tuple[Prepared, Bench]:
-        prepared = prepare(model, task, settings, rollouts)
-        return prepared, make_bench(prepared, choice, rollouts)
+    def load() -> Bench:
+        prepared = prepare(model, task, settings, sampling)
+        return make_bench(prepared, algorithm, rl, heldout, choice.learning_rate)
 
-    _, bench = load()
-    place = out or default_out(bench, "auto", choice.seed)
-    advice_rollouts = replace(rollouts, prompts=max(rollouts.prompts, 32))
+    bench = load()
+    place = out or default_out(bench, "auto", seed)
     suggestion = find_suggestion(
-        None, place, model, task, settings, choice, advice_rollouts, reporter
+        None,
+        place,
+        model,
+        task,
+        settings=settings,
+        algorithm=algorithm,
+        sampling=sampling,
+        rl=rl,
+        seed=seed,
+        reporter=reporter,
     )
     check_suggestion(suggestion, bench)
     reporter.note(f"Layer {suggestion.pick} is picked.")
-    picked = run_training(bench, (suggestion.pick,), choice, place / "layer", reporter)
+    picked = run_training(bench, (suggestion.pick,), choice, seed, place / "layer", reporter)
     full = None
     if with_full:
         # The bench's model has been trained by now.
-        full = run_training(load()[1], None, choice, place / "full", reporter)
+        full = run_training(load(), None, choice, seed, place / "full", reporter)
     verification = _verify(picked, full, suggestion, sweeps, reporter.note)
     return Outcome(place, suggestion, picked, full, verification)
 

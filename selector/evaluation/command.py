@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from layerpick.selector import options
+from layerpick.selector.settings import Json
 
 
 def evaluate(
@@ -35,7 +35,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for pictures; none are drawn if left out.", file_okay=False),
     ] = None,
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Measure how well the predictor predicts models that it has never seen.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from layerpick.selector import options
+from layerpick.selector.settings import Json
 
 
 def calibrate(
@@ -29,7 +29,7 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Fit the predictor anew with your own sweeps added to the shipped ones.
 

@@ -8,13 +8,27 @@ from typing import Annotated
 
 import typer
 
-from layerpick.selector import options
+from layerpick.selector.options import with_groups
+from layerpick.selector.settings import (
+    AlgorithmName,
+    Json,
+    ModelChoice,
+    RolloutChoice,
+    SamplingChoice,
+    Seed,
+    TaskName,
+    TaskSettings,
+)
 
 
+@with_groups
 def suggest(
-    model: options.Model = None,
-    task: options.TaskName = "math",
-    algorithm: options.Algorithm = None,
+    model: ModelChoice,
+    settings: TaskSettings,
+    rollouts: RolloutChoice,
+    sampling: SamplingChoice,
+    task: TaskName = "math",
+    algorithm: AlgorithmName = None,
     probes: Annotated[
         str,
         typer.Option(
@@ -34,58 +48,18 @@ def suggest(
         str | None,
         typer.Option(
             help="Minutes, or a share of a sweep's time as 5%: measure from cheap to dear, in "
-            "place of --probes, until the pick is certain enough or this is spent.",
-            show_default=False,
+            "place of --probes, until the pick is certain enough or this is spent."
         ),
     ] = None,
     confidence: Annotated[
         float,
         typer.Option(help="With --budget: chance of being best at which to stop.", min=0, max=1),
     ] = 0.9,
-    out: options.Out = Path("layerpick-out"),
-    as_json: options.Json = False,
-    dataset: options.Dataset = None,
-    template: options.Template = None,
-    system: options.System = None,
-    instruction: options.Instruction = None,
-    chat_template_kwargs: options.ChatTemplateKwargs = None,
-    stop: options.Stop = None,
-    reward: options.Reward = None,
-    all_or_nothing: options.AllOrNothing = False,
-    unsafe_exec: options.UnsafeExec = False,
-    env: options.Env = None,
-    max_turns: options.MaxTurns = None,
-    invalid_penalty: options.InvalidPenalty = None,
-    prompts: options.Prompts = 64,
-    group_size: options.GroupSize = 8,
-    max_new_tokens: options.MaxNewTokens = None,
-    temperature: options.Temperature = None,
-    batch_size: options.Rows = 64,
-    seed: options.Seed = 0,
-    rollouts: Annotated[
-        Path | None,
-        typer.Option(help="Reuse rollouts from this file.", rich_help_panel=options.SAMPLING),
-    ] = None,
-    save_rollouts: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the rollouts to this .safetensors file.", rich_help_panel=options.SAMPLING
-        ),
-    ] = None,
-    also: Annotated[
-        Path | None,
-        typer.Option(
-            help="Rollouts of the same model on another task, from --save-rollouts: does that "
-            "task pull each layer the same way?",
-            rich_help_panel=options.SAMPLING,
-        ),
-    ] = None,
-    revision: options.Revision = None,
-    dtype: options.Dtype = "auto",
-    device: options.Device = "auto",
-    pad_token: options.PadToken = None,
-    allow_pickle: options.AllowPickle = False,
-    trust_remote_code: options.TrustRemoteCode = False,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the results.", file_okay=False)] = Path(
+        "layerpick-out"
+    ),
+    as_json: Json = False,
 ) -> None:
     """Predict which decoder layer gains most from RL when it is trained alone.
 
@@ -106,45 +80,22 @@ Writes suggestion.json and profile.png.
     from layerpick.probes.base import Budget
     from layerpick.probes.table import chosen_probes
     from layerpick.probes.trials.on_policy import chosen_steps
-    from layerpick.selector.prepare import ModelChoice, RolloutChoice
     from layerpick.selector.progress import reporting
     from layerpick.selector.suggestion.budget import read_budget
     from layerpick.selector.suggestion.picture import draw_suggestion
     from layerpick.selector.suggestion.report import print_suggestion
     from layerpick.selector.suggestion.run import suggest as make_suggestion
-    from layerpick.training.tasks.base import TaskSettings
 
-    asked = [probes, warmup_steps and "warm_up", also and "gradient"]
+    asked = [probes, warmup_steps and "warm_up", rollouts.also and "gradient"]
     sizes = Budget(warm_up_steps=chosen_steps(warmup_steps)) if warmup_steps else Budget()
     with reporting() as reporter:
         suggestion = make_suggestion(
-            ModelChoice(model, revision, dtype, device, pad_token, allow_pickle, trust_remote_code),
+            model,
             task,
-            settings=TaskSettings(
-                dataset=dataset,
-                template=options.read_template(template),
-                stop=tuple(options.unescape(text) for text in stop or ()),
-                reward=reward,
-                all_or_nothing=all_or_nothing,
-                unsafe_exec=unsafe_exec,
-                env=env,
-                max_turns=max_turns,
-                invalid_penalty=invalid_penalty,
-                system=system,
-                instruction=options.read_instruction(instruction),
-                chat_template_kwargs=options.read_chat_kwargs(chat_template_kwargs),
-            ),
+            settings=settings,
             algorithm=algorithm,
-            rollouts=RolloutChoice(
-                prompts=prompts,
-                group_size=group_size,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                rows=batch_size,
-                reuse=rollouts,
-                save=save_rollouts,
-                also=also,
-            ),
+            sampling=sampling,
+            rollouts=rollouts,
             probes=chosen_probes(",".join(name for name in asked if name)),
             budget=sizes,
             spending=read_budget(budget, confidence) if budget is not None else None,

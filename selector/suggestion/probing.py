@@ -12,8 +12,9 @@ from layerpick.calibration.sweeps.features import FeatureCost, FeatureTable
 from layerpick.probes.base import Budget, ProbeInput, ProbeResult
 from layerpick.probes.run import run_probe
 from layerpick.probes.table import PROBES
-from layerpick.selector.prepare import Prepared, RolloutChoice
+from layerpick.selector.prepare import Prepared
 from layerpick.selector.progress import Reporter
+from layerpick.selector.settings import RolloutChoice
 from layerpick.selector.suggestion import summaries
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.episodes.rollouts import (

@@ -12,8 +12,9 @@ from dataclasses import replace
 from layerpick.calibration.predictors.calibrated import available_predictors
 from layerpick.probes.base import Budget
 from layerpick.probes.table import DEFAULT_PROBES
-from layerpick.selector.prepare import ModelChoice, RolloutChoice, prepare
+from layerpick.selector.prepare import prepare
 from layerpick.selector.progress import Reporter, Silent
+from layerpick.selector.settings import ModelChoice, RolloutChoice, SamplingChoice
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.suggestion.budget import Spending, Spent, further_levels, predict, spend
 from layerpick.selector.suggestion.probing import run_probes, sample
@@ -21,7 +22,7 @@ from layerpick.selector.suggestion.result import Cost, Suggestion
 from layerpick.selector.training_run.run import default_rate
 from layerpick.selector.verification.find import find_measured
 from layerpick.training.algorithms.table import make_algorithm
-from layerpick.training.tasks.base import TaskSettings
+from layerpick.training.tasks.settings import TaskSettings
 
 
 def suggest(
@@ -30,6 +31,7 @@ def suggest(
     *,
     settings: TaskSettings | None = None,
     algorithm: str | None = None,
+    sampling: SamplingChoice | None = None,
     rollouts: RolloutChoice | None = None,
     probes: Sequence[str] = DEFAULT_PROBES,
     budget: Budget | None = None,
@@ -48,7 +50,7 @@ def suggest(
     choice = model if isinstance(model, ModelChoice) else ModelChoice(model)
     rollouts = rollouts or RolloutChoice()
     reporter = reporter or Silent()
-    prepared = prepare(choice, task, settings or TaskSettings(), rollouts)
+    prepared = prepare(choice, task, settings or TaskSettings(), sampling or SamplingChoice())
     chosen = make_algorithm(algorithm or prepared.task.default_algorithm)
     loaded = time.perf_counter()
     shared, sampled = sample(

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from layerpick.calibration.sweeps.features import read_features, write_features
 from layerpick.calibration.sweeps.store import FolderStore, sweep_folder
 from layerpick.probes.base import Budget
+from layerpick.probes.table import chosen_probes
 from layerpick.probes.trials.on_policy import STEPS
-from layerpick.selector.prepare import ModelChoice, Prepared, RolloutChoice, prepare
+from layerpick.selector.prepare import Prepared, prepare
 from layerpick.selector.progress import Reporter
+from layerpick.selector.settings import (
+    HeldOutChoice,
+    ModelChoice,
+    RlSettings,
+    RolloutChoice,
+    SamplingChoice,
+)
 from layerpick.selector.suggestion.probing import feature_table, probe
+from layerpick.selector.sweep.settings import SweepChoice
 from layerpick.selector.training_run.run import default_rate
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.algorithms.table import make_algorithm
@@ -27,33 +35,9 @@ from layerpick.training.sweeps.sweep import (
     default_rates,
     run_sweep,
 )
-from layerpick.training.tasks.base import TaskSettings
+from layerpick.training.tasks.settings import TaskSettings
 
 ENGINES = ("multiplexed", "trl")
-
-
-@dataclass(frozen=True)
-class SweepChoice:
-    """What a person chose about a sweep."""
-
-    layers: str = "all"
-    """`all`, `0,4,8`, `middle:5` or `every:3`."""
-    seeds: int = 1
-    engine: str = "multiplexed"
-    steps: int = 60
-    learning_rates: tuple[float, ...] | None = None
-    """None: by the model's size."""
-    rates: Rates = "own"
-    name: str | None = None
-    """Of the folder below the model's; None: by task and algorithm."""
-    beta: float = 0.0
-    heldout_prompts: int = 256
-    heldout_samples: int = 4
-    policies_per_pass: int | None = None
-    probes: tuple[str, ...] = ()
-    """Whose features are kept beside the runs."""
-    probe_prompts: int = RolloutChoice.prompts
-    """Prompts that the probes read."""
 
 
 def measure_sweep(
@@ -61,7 +45,9 @@ def measure_sweep(
     task: str,
     settings: TaskSettings,
     algorithm: str | None,
-    rollouts: RolloutChoice,
+    sampling: SamplingChoice,
+    rl: RlSettings,
+    heldout: HeldOutChoice,
     choice: SweepChoice,
     root: Path,
     reporter: Reporter,
@@ -72,33 +58,30 @@ def measure_sweep(
     """
     if choice.engine not in ENGINES:
         raise LayerpickError(f"The engine '{choice.engine}' is unknown: use {', '.join(ENGINES)}.")
-    prepared = prepare(model, task, settings, rollouts)
+    probes = () if choice.probes == "none" else chosen_probes(choice.probes)
+    prepared = prepare(model, task, settings, sampling)
     chosen = make_algorithm(algorithm or prepared.task.default_algorithm)
     loaded = prepared.model
+    rates: Rates = "shared" if choice.shared_lr else "own"
     layers = choose_layers(choice.layers, len(loaded.layers))
     bench = Bench(
         model=loaded,
         task=prepared.task,
         algorithm=chosen,
         sampling=prepared.sampling,
-        settings=SweepSettings(
-            steps=choice.steps,
-            prompts=rollouts.prompts,
-            group_size=rollouts.group_size,
-            beta=choice.beta,
-        ),
-        heldout=held_out(prepared.task, choice.heldout_prompts, choice.heldout_samples),
-        learning_rates=choice.learning_rates or default_rates(loaded, choice.rates),
-        rates=choice.rates,
+        settings=SweepSettings(**vars(rl)),
+        heldout=held_out(prepared.task, heldout.heldout_prompts, heldout.heldout_samples),
+        learning_rates=choice.learning_rates or default_rates(loaded, rates),
+        rates=rates,
     )
     folder = sweep_folder(
         root, model_label(loaded.identity), prepared.task.name, chosen.name, choice.name
     )
     plan = SweepPlan(layers, choice.seeds, choice.policies_per_pass, choice.engine)
     records = run_sweep(bench, plan, FolderStore(folder), _measure(choice.engine), reporter)
-    rate = _probed_rate(prepared, choice.rates, records)
-    probed = replace(rollouts, prompts=choice.probe_prompts)
-    _measure_features(prepared, chosen, probed, choice.probes, rate, folder, reporter)
+    rate = _probed_rate(prepared, rates, records)
+    rollouts = RolloutChoice(choice.probe_prompts, rl.group_size)
+    _measure_features(prepared, chosen, rollouts, probes, rate, folder, reporter)
     return folder
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from layerpick.selector.prepare import ModelChoice, RolloutChoice
 from layerpick.selector.progress import Reporter
+from layerpick.selector.settings import ModelChoice, RlSettings, RolloutChoice, SamplingChoice
 from layerpick.selector.suggestion.result import Suggestion, read_suggestion
 from layerpick.selector.suggestion.run import suggest
-from layerpick.selector.training_run.options import TrainingChoice
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sweeps.multiplexed import Bench
-from layerpick.training.tasks.base import TaskSettings
 from layerpick.training.tasks.forms import in_words
+from layerpick.training.tasks.settings import TaskSettings
 
 SUGGESTION_FILE = "suggestion.json"
+FEWEST_PROMPTS = 32
+"""Advice rests on more prompts than a step may have."""
 
 
 def find_suggestion(
@@ -22,9 +23,12 @@ def find_suggestion(
     out: Path,
     model: ModelChoice,
     task: str,
+    *,
     settings: TaskSettings,
-    choice: TrainingChoice,
-    rollouts: RolloutChoice,
+    algorithm: str | None,
+    sampling: SamplingChoice,
+    rl: RlSettings,
+    seed: int,
     reporter: Reporter,
 ) -> Suggestion:
     """The suggestion in a file, or that of an earlier start in `out`, or a new one, kept there."""
@@ -37,9 +41,10 @@ def find_suggestion(
         model,
         task,
         settings=settings,
-        algorithm=choice.algorithm,
-        rollouts=rollouts,
-        seed=choice.seed,
+        algorithm=algorithm,
+        sampling=sampling,
+        rollouts=RolloutChoice(max(rl.prompts, FEWEST_PROMPTS), rl.group_size),
+        seed=seed,
         reporter=reporter,
     )
     suggestion.save(kept)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerpick.selector.prepare import Prepared, RolloutChoice
+from layerpick.selector.prepare import Prepared
 from layerpick.selector.progress import Reporter
+from layerpick.selector.settings import HeldOutChoice, RlSettings
 from layerpick.selector.suggestion import summaries
-from layerpick.selector.training_run.options import TrainingChoice
+from layerpick.selector.training_run.settings import TrainingChoice
 from layerpick.selector.verification.run import in_words
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.engine.loop import step_seed
@@ -39,29 +40,28 @@ class Trained:
     layers: tuple[int, ...] | None
 
 
-def make_bench(prepared: Prepared, choice: TrainingChoice, rollouts: RolloutChoice) -> Bench:
+def make_bench(
+    prepared: Prepared,
+    algorithm: str | None,
+    rl: RlSettings,
+    heldout: HeldOutChoice,
+    learning_rate: float | None = None,
+) -> Bench:
     """Everything that base, single-layer and full runs share.
 
     Raises LayerpickError when the task has too few held-out prompts, or nothing could be learned.
     """
     model, task = prepared.model, prepared.task
-    if choice.learning_rate == 0:
+    if learning_rate == 0:
         raise LayerpickError("--learning-rate must be above 0.")
     return Bench(
         model=model,
         task=task,
-        algorithm=make_algorithm(choice.algorithm or task.default_algorithm),
+        algorithm=make_algorithm(algorithm or task.default_algorithm),
         sampling=prepared.sampling,
-        settings=SweepSettings(
-            steps=choice.steps,
-            prompts=rollouts.prompts,
-            group_size=rollouts.group_size,
-            epsilon=choice.clip,
-            beta=choice.kl,
-            max_grad_norm=choice.max_grad_norm,
-        ),
-        heldout=held_out(task, choice.heldout_prompts, choice.heldout_samples),
-        learning_rates=(choice.learning_rate or default_rate(prepared),),
+        settings=SweepSettings(**vars(rl)),
+        heldout=held_out(task, heldout.heldout_prompts, heldout.heldout_samples),
+        learning_rates=(learning_rate or default_rate(prepared),),
     )
 
 
@@ -76,6 +76,7 @@ def run_training(
     bench: Bench,
     layers: tuple[int, ...] | None,
     choice: TrainingChoice,
+    seed: int,
     out: Path,
     reporter: Reporter,
 ) -> Trained:
@@ -86,7 +87,7 @@ def run_training(
     settings = TrlSettings(
         layers=layers,
         learning_rate=bench.learning_rates[0],
-        seed=choice.seed,
+        seed=seed,
         micro_batch=choice.micro_batch,
         gradient_checkpointing=choice.gradient_checkpointing,
         checkpoint_every=choice.checkpoint_every,

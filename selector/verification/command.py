@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layerpick.selector import options
+from layerpick.selector.settings import Json
 from layerpick.training.errors import LayerpickError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def verify(
             show_default=False,
         ),
     ] = None,
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Set prediction beside measurement: was the pick right, and by how much?
 

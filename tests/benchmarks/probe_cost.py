@@ -22,11 +22,16 @@ from dataclasses import dataclass
 from layerpick.probes.base import Budget, ProbeInput
 from layerpick.probes.run import run_probe
 from layerpick.probes.table import PROBES
-from layerpick.selector.prepare import ModelChoice, Prepared, RolloutChoice, prepare
+from layerpick.selector.prepare import Prepared, prepare
+from layerpick.selector.settings import (
+    TRAINING_SAMPLING,
+    ModelChoice,
+    RolloutChoice,
+    TaskSettings,
+)
 from layerpick.selector.training_run.run import default_rate
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.rollouts import sample_rollouts
-from layerpick.training.tasks.base import TaskSettings
 
 COMMAND = [sys.executable, "-c", "from layerpick.selector.app.entry import main; main()"]
 BACKWARD = ("gradient", "curvature", "attribution")
@@ -109,8 +114,8 @@ def main() -> None:
     parser.add_argument("--task", default="math")
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
-    usual = RolloutChoice(rows=2048)
-    prepared = prepare(ModelChoice(), chosen.task, TaskSettings(), usual)
+    usual = RolloutChoice()
+    prepared = prepare(ModelChoice(), chosen.task, TaskSettings(), TRAINING_SAMPLING)
     print(f"{'':<34} {'time':>10} {'processor':>10} {'peak':>11}")
     shared = given(prepared, usual.prompts, usual.group_size)
     backward = {name: cost(name, shared, chosen.repeats) for name in BACKWARD}

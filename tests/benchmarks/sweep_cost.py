@@ -20,12 +20,13 @@ from dataclasses import dataclass
 
 import torch
 
-from layerpick.selector.prepare import ModelChoice, Prepared, RolloutChoice, prepare
+from layerpick.selector.prepare import Prepared, prepare
+from layerpick.selector.settings import ModelChoice, SamplingChoice, TaskSettings
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.engine.learner import LearningSettings
 from layerpick.training.engine.loop import Spent, TrainingSettings, train
 from layerpick.training.engine.stacked import SingleLayerPolicies
-from layerpick.training.tasks.base import SingleTurnTask, TaskSettings
+from layerpick.training.tasks.base import SingleTurnTask
 
 RATE = 1e-5
 
@@ -220,8 +221,8 @@ def main() -> None:
         template=options.template and options.template.replace("\\n", "\n"),
         stop=tuple(stop.replace("\\n", "\n") for stop in options.stop),
     )
-    rollouts = RolloutChoice(max_new_tokens=options.max_new_tokens, rows=4096)
-    prepared = prepare(ModelChoice(options.model), "math", settings, rollouts)
+    sampling = SamplingChoice(max_new_tokens=options.max_new_tokens, batch_size=4096)
+    prepared = prepare(ModelChoice(options.model), "math", settings, sampling)
     device, count = prepared.model.device, len(prepared.model.layers)
     print(f"device: {device}" + ("" if device.type == "cuda" else " (no GPU at hand)"))
     timed, spent = TimedRewards(prepared.task), Spent()  # type: ignore[arg-type]

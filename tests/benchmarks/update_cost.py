@@ -63,18 +63,24 @@ def one(chosen: argparse.Namespace) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from layerpick.selector.prepare import ModelChoice, RolloutChoice, prepare
-    from layerpick.selector.training_run.options import TrainingChoice
+    from layerpick.selector.prepare import prepare
+    from layerpick.selector.settings import (
+        HeldOutChoice,
+        ModelChoice,
+        RlSettings,
+        SamplingChoice,
+        TaskSettings,
+    )
     from layerpick.selector.training_run.run import make_bench
     from layerpick.training.models.freezing import freeze, no_graph_below, optimizer_bytes
     from layerpick.training.runs.folder import RunFolder
-    from layerpick.training.tasks.base import TaskSettings
     from layerpick.training.trl.run import TrlSettings, make_trainer
 
     settings = TaskSettings(dataset="reasoning-gym:chain_sum", template="{expression}=")
-    rollouts = RolloutChoice(prompts=chosen.rows // 2, group_size=2, max_new_tokens=chosen.length)
-    prepared = prepare(ModelChoice(chosen.model), "math", settings, rollouts)
-    bench = make_bench(prepared, TrainingChoice(steps=1, heldout_prompts=2), rollouts)
+    sampling = SamplingChoice(max_new_tokens=chosen.length)
+    prepared = prepare(ModelChoice(chosen.model), "math", settings, sampling)
+    rl = RlSettings(steps=1, prompts=chosen.rows // 2, group_size=2)
+    bench = make_bench(prepared, None, rl, HeldOutChoice(2))
     model = bench.model
     middle = len(model.layers) // 2
     layers = None if chosen.layer == "all" else (middle,)

@@ -1,6 +1,6 @@
 import pytest
 
-from layerpick.selector.prepare import RolloutChoice
+from layerpick.selector.settings import RolloutChoice, SamplingChoice
 from layerpick.training.tasks.base import TaskSettings
 
 REWARD = "def even(completions, **_):\n    return [1.0 - len(c) % 2 for c in completions]\n"
@@ -20,7 +20,13 @@ def settings(tmp_path) -> TaskSettings:
 @pytest.fixture
 def few() -> RolloutChoice:
     """Rollouts that take a second."""
-    return RolloutChoice(prompts=4, group_size=4, max_new_tokens=5)
+    return RolloutChoice(prompts=4, group_size=4)
+
+
+@pytest.fixture
+def short() -> SamplingChoice:
+    """Completions that take a second."""
+    return SamplingChoice(max_new_tokens=5)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from layerpick.training.batches.padded import collate, token_log_probs
 from layerpick.training.episodes.trajectory import Trajectory, Turn
+from layerpick.training.models.head import log_probs_of, logits_at
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,10 @@ class PackedBatch:
     """(R, T), int64."""
     attention_mask: Tensor
     """(R, T), int64, with one sample per row; else (R, 1, T, T), float, to be added to scores."""
-    context: int
-    """P."""
-    rows: Tensor
-    """(N,), int64: the row of each token."""
-    columns: Tensor
-    """(N,), int64: the column that predicts each token, counted from P − 1."""
+    places: Tensor
+    """(M,), int64: row × T + column of the columns that predict tokens, each named once."""
+    place: Tensor
+    """(N,), int64: which of the places predicts each token."""
     targets: Tensor
     """(N,), int64: the tokens."""
 
@@ -56,7 +55,7 @@ def pack(
     tokens = np.full(shape, pad_token, dtype=np.int64)
     positions = np.zeros(shape, dtype=np.int64)
     segments = np.full(shape, -1, dtype=np.int64)
-    rows, columns, targets = [], [], []
+    places, targets = [], []
     for row, group in enumerate(groups):
         length = group[0].prompt_length
         span = slice(context - length, context)
@@ -71,19 +70,19 @@ def pack(
             segments[row, span] = number
             written = np.flatnonzero(sample.model_mask)
             # The first token is predicted by the prompt's last column, which all samples share.
-            columns.append(np.where(written == length, 0, written - length + start - context))
-            rows.append(np.full(len(written), row))
+            column = np.where(written == length, context - 1, written - length + start - 1)
+            places.append(row * width + column)
             targets.append(np.asarray(sample.tokens)[written])
             start = span.stop
     alone = all(len(group) == 1 for group in groups)
     seen = torch.from_numpy(segments).to(device)
+    distinct, place = np.unique(np.concatenate(places), return_inverse=True)
     return PackedBatch(
         torch.from_numpy(tokens).to(device),
         torch.from_numpy(positions).to(device),
         (seen >= 0).long() if alone else _mask(seen, dtype),
-        context,
-        torch.from_numpy(np.concatenate(rows)).to(device),
-        torch.from_numpy(np.concatenate(columns)).to(device),
+        torch.from_numpy(distinct).to(device),
+        torch.from_numpy(place).to(device),
         torch.from_numpy(np.concatenate(targets)).to(device),
     )
 
@@ -106,17 +105,15 @@ def _mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
 
 def packed_log_probs(model: Any, batch: PackedBatch, temperature: float) -> Tensor:
     """Log-probability of every written token at the sampling temperature: (N,), float32."""
-    logits = model(
+    logits = logits_at(
+        model,
+        batch.places,
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
         use_cache=False,
-        logits_to_keep=batch.input_ids.shape[1] - batch.context + 1,
-    ).logits.float()
-    scaled = logits if temperature == 1 else logits / temperature
-    place = batch.rows * scaled.shape[1] + batch.columns
-    chosen = scaled.flatten()[place * scaled.shape[2] + batch.targets]
-    return chosen - torch.logsumexp(scaled, dim=-1).flatten()[place]
+    )
+    return log_probs_of(logits, batch.targets, temperature, batch.place)
 
 
 @torch.no_grad()

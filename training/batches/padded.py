@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from layerpick.training.episodes.trajectory import Trajectory
+from layerpick.training.models.head import log_probs_of, logits_at
 
 
 @dataclass(frozen=True)
@@ -77,22 +78,19 @@ def token_values(
 
 
 def token_log_probs(model: Any, batch: Batch, temperature: float) -> Tensor:
-    """Log-probability of each target token at the sampling temperature: (rows, C), float32.
+    """Log-probability of each written token at the sampling temperature: (rows, C), float32.
 
-    Defined in every column; only those that `written` marks are the model's own.
+    0 where nothing was written.
     """
-    logits = model(
+    rows, columns = batch.written.nonzero(as_tuple=True)
+    width = batch.input_ids.shape[1]
+    logits = logits_at(
+        model,
+        rows * width + columns + width - batch.columns - 1,
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
         use_cache=False,
-        logits_to_keep=batch.columns + 1,
-    ).logits[:, :-1]
-    return log_probs_of(logits, batch.targets, temperature)
-
-
-def log_probs_of(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """log softmax(logits / T) at the targets: logits (…, V) and targets (…) give (…), float32."""
-    scaled = logits.float() / (temperature or 1.0)
-    chosen = scaled.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    return chosen - torch.logsumexp(scaled, dim=-1)
+    )
+    found = log_probs_of(logits, batch.targets[rows, columns], temperature)
+    return found.new_zeros(batch.written.shape).index_put((rows, columns), found)

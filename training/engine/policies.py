@@ -1,21 +1,20 @@
 """The policies that one training pass trains: which parameters are theirs, and how they act.
 
 The frozen model keeps its number format. What is trained is held in float32, because bfloat16
-swallows small Adam updates, and cast when it is used.
+swallows small Adam updates, and cast once per update.
 """
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
-from torch.func import functional_call
+from torch import Tensor, nn
 
 from layerpick.training.episodes.decoding import Decoder
 from layerpick.training.models.loading import LoadedModel
@@ -25,34 +24,57 @@ BASE_STREAM, FULL_STREAM, FIRST_LAYER_STREAM = 0, 1, 2
 
 
 class TrainedCopy:
-    """A module with float32 parameters of its own, cast to the original's format when used."""
+    """A module with float32 parameters of its own, used in the original's number format.
+
+    They are cast when they have changed since the last call, not at every call; a gradient that
+    reaches the cast is added to the float32 parameter's. Change parameters in place, not through
+    `.data`, which leaves no trace. Derivatives are `backward`'s: the float32 parameters are not
+    in the graph of a module that has another format.
+    """
 
     def __init__(self, original: nn.Module):
-        self.module = copy.deepcopy(original).requires_grad_(False)
-        self._casts: dict[str, torch.dtype] = {}
+        self.module = copy.deepcopy(original).requires_grad_(True)
         self.trained: dict[str, nn.Parameter] = {}
         """By the original's names; float32."""
+        self._casts: list[tuple[nn.Parameter, nn.Parameter]] = []
         for name, parameter in self.module.named_parameters():
             if parameter.dtype == torch.float32:
-                parameter.requires_grad_(True)
                 self.trained[name] = parameter
             else:
                 self.trained[name] = nn.Parameter(parameter.detach().float())
-                self._casts[name] = parameter.dtype
-                parameter.data = parameter.new_empty(0)  # never read again
+                self._casts.append((parameter, self.trained[name]))
+                parameter.register_post_accumulate_grad_hook(_hand_to(self.trained[name]))
+        self._versions = self._current()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module with the trained parameters."""
-        if not self._casts:
-            return self.module(*args, **kwargs)
-        cast = {name: self.trained[name].to(dtype) for name, dtype in self._casts.items()}
-        return functional_call(self.module, cast, args, kwargs)
+        if self._versions != (current := self._current()):
+            self._versions = current
+            with torch.no_grad():
+                for cast, parameter in self._casts:
+                    cast.copy_(parameter)
+        return self.module(*args, **kwargs)
+
+    def _current(self) -> list[int]:
+        """How often each parameter has been changed."""
+        return [parameter._version for _, parameter in self._casts]
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the module's: its config, its embeddings."""
         if name == "module":
             raise AttributeError(name)
         return getattr(self.module, name)
+
+
+def _hand_to(trained: nn.Parameter) -> Callable[[Tensor], None]:
+    """Moves the gradient of a cast to the parameter that it was cast from."""
+
+    def hand_over(cast: Tensor) -> None:
+        assert cast.grad is not None
+        gradient, cast.grad = cast.grad, None
+        trained.grad = gradient.float() if trained.grad is None else trained.grad.add_(gradient)
+
+    return hand_over
 
 
 class Policies(ABC):

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from layerpick.training.engine.policies import FIRST_LAYER_STREAM, Policies, TrainedCopy
-from layerpick.training.episodes.decoding import Decoder, rearrange_slots
+from layerpick.training.episodes.decoding import Decoder
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import LoadedModel
 
@@ -206,14 +206,14 @@ class _StackedDecoder(Decoder):
     """A decoder whose rows belong to several policies."""
 
     def __init__(self, policies: SingleLayerPolicies, owners: Sequence[int]):
-        from transformers import DynamicCache
+        from layerpick.training.episodes.cache import growing_cache
 
         model = policies.model
         super().__init__(model.model, model.tokenizer.pad_token_id, len(owners))
         self._policies = policies
         self._owners = np.asarray(owners)
         most = max(len(policies.of_layer(layer)) for layer in policies.layers)
-        self._own_caches = [DynamicCache() for _ in range(most)]
+        self._own_caches = [growing_cache() for _ in range(most)]
 
     def keep(self, rows: Sequence[int]) -> None:
         super().keep(rows)
@@ -227,7 +227,7 @@ class _StackedDecoder(Decoder):
     def _rearrange(self, order: Tensor) -> None:
         super()._rearrange(order)
         for cached, start, end in self._own_rows():
-            rearrange_slots(cached, order[start:end])
+            cached.take_slots(order[start:end])
 
     def _own_rows(self) -> Iterator[tuple[Any, int, int]]:
         """The cached layer, first row and end of every policy that has rows."""

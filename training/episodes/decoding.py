@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from layerpick.training.models.head import blocks, logits_at
+
 
 class Decoder:
     """A batch of token sequences that grow together.
@@ -22,12 +24,12 @@ class Decoder:
     """
 
     def __init__(self, model: Any, pad_token: int, rows: int):
-        from transformers import DynamicCache
+        from layerpick.training.episodes.cache import growing_cache
 
         self._model = model
         self._pad = pad_token
         self._device = model.get_input_embeddings().weight.device
-        self._cache = DynamicCache()
+        self._cache = growing_cache()
         self._mask = torch.zeros(rows, 0, dtype=torch.long, device=self._device)
 
     @torch.no_grad()
@@ -73,32 +75,23 @@ class Decoder:
     def _rearrange(self, order: Tensor) -> None:
         """Bring the slots of every row's cache into this order, shape (rows, slots)."""
         for layer in self._cache.layers:
-            rearrange_slots(layer, order)
+            layer.take_slots(order)
 
     def _forward(self, tokens: Tensor, mask: Tensor, last: Tensor) -> Tensor:
         """Feed one block; `last` (rows,) is the column of each row's last token in it."""
         seen = self._mask.sum(dim=1, keepdim=True)
         positions = (seen + mask.cumsum(dim=1) - 1).clamp(min=0)
         self._mask = torch.cat([self._mask, mask], dim=1)
-        columns, place = last.unique(return_inverse=True)
-        output = self._model(
+        rows = torch.arange(len(last), device=last.device)
+        return logits_at(
+            self._model,
+            rows * tokens.shape[1] + last,
             input_ids=tokens,
             attention_mask=self._mask,
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=columns,
         )
-        return output.logits[torch.arange(len(place), device=place.device), place]
-
-
-def rearrange_slots(layer: Any, order: Tensor) -> None:
-    """Take slots `order` (rows, slots) of one layer's cache."""
-    index = order[:, None, :, None]
-    for name in ("keys", "values"):
-        held = getattr(layer, name)
-        shape = (-1, held.shape[1], -1, held.shape[3])
-        setattr(layer, name, held.gather(2, index.expand(shape)))
 
 
 def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
@@ -109,9 +102,15 @@ def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
-    cumulative = torch.softmax(logits.float() / temperature, dim=-1).cumsum(dim=-1)
-    threshold = uniforms.to(cumulative).unsqueeze(1) * cumulative[:, -1:]
-    return (cumulative < threshold).sum(dim=-1).clamp(max=logits.shape[-1] - 1)
+    drawn = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    uniforms = uniforms.to(logits.device, torch.float32).unsqueeze(1)
+    for block in blocks(logits):
+        scaled = logits[block].float()
+        scaled = scaled if temperature == 1 else scaled / temperature
+        cumulative = torch.softmax(scaled, dim=-1).cumsum(dim=-1)
+        threshold = uniforms[block] * cumulative[:, -1:]
+        drawn[block] = torch.searchsorted(cumulative, threshold).squeeze(1)
+    return drawn.clamp_(max=logits.shape[-1] - 1)
 
 
 def write_turns(

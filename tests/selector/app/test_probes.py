@@ -35,12 +35,12 @@ class Broken(GradientProbe):
 
 
 @pytest.fixture
-def suggestion(tiny, settings, few, monkeypatch):
+def suggestion(tiny, settings, few, short, monkeypatch):
     table = {**PROBES, "broken": Broken}
     monkeypatch.setattr(probing, "PROBES", table)
     names = ["weights", "hidden", "broken", "gradient", "one_step"]
     folder = str(tiny("qwen3").folder)
-    return suggest(folder, settings=settings, rollouts=few, probes=names)
+    return suggest(folder, settings=settings, rollouts=few, sampling=short, probes=names)
 
 
 def test_a_failing_probe_is_left_out_and_the_suggestion_says_so(suggestion):

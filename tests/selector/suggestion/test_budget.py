@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from layerpick.calibration.predictors.base import Prediction
 from layerpick.calibration.predictors.calibrated import calibrate
 from layerpick.calibration.predictors.levels import LEVELS
-from layerpick.selector.prepare import RolloutChoice
+from layerpick.selector.settings import RolloutChoice
 from layerpick.selector.suggestion import budget as spending
 from layerpick.selector.suggestion import run as suggesting
 from layerpick.selector.suggestion.budget import merge, most_candidates, read_budget, still_possible

@@ -32,17 +32,17 @@ def test_warmup_steps_add_the_warm_up(layerpick):
     assert "warm_up_5_gain" in features and "warm_up_10_gain" not in features
 
 
-def test_another_task_is_compared_with(layerpick, tiny, settings, few, tmp_path, capsys):
+def test_another_task_is_compared_with(layerpick, tiny, settings, few, short, tmp_path, capsys):
     path = tmp_path / "other.safetensors"
     other = dataclasses.replace(settings, dataset="reasoning-gym:chain_sum?max_digits=3")
     saving = dataclasses.replace(few, save=path)
-    suggest(str(tiny("qwen3").folder), settings=other, rollouts=saving, probes=[])
+    suggest(str(tiny("qwen3").folder), settings=other, rollouts=saving, sampling=short, probes=[])
     found = layerpick("--also", str(path), "--probes", "weights")
     assert {probe["name"] for probe in found["cost"]["probes"]} == {"weights", "gradient"}
     assert all(-1 <= layer["features"]["task_agreement"] <= 1 for layer in found["layers"])
     capsys.readouterr()
     assert "task_agreement" not in layerpick()["layers"][0]["features"]
     assert "task_agreement" not in capsys.readouterr().err
-    foreign = dataclasses.replace(few, also=path)
+    foreign = {"rollouts": dataclasses.replace(few, also=path), "sampling": short}
     with pytest.raises(LayerpickError, match=r"other\.safetensors was sampled with other weights"):
-        suggest(str(tiny("gpt2").folder), settings=settings, rollouts=foreign, probes=[])
+        suggest(str(tiny("gpt2").folder), settings=settings, **foreign, probes=[])

@@ -10,13 +10,21 @@ from layerpick.training.errors import LayerpickError
 
 
 @pytest.fixture
-def suggestion(tiny, settings, few) -> Suggestion:
-    return run(tiny, settings, few)
+def suggestion(tiny, settings, few, short) -> Suggestion:
+    return run(tiny, settings, few, short)
 
 
-def run(tiny, settings, few, **kwargs) -> Suggestion:
+def run(tiny, settings, few, short, **kwargs) -> Suggestion:
     folder = str(tiny("qwen3").folder)
-    return suggest(folder, "math", settings=settings, rollouts=few, probes=["gradient"], **kwargs)
+    return suggest(
+        folder,
+        "math",
+        settings=settings,
+        rollouts=few,
+        sampling=short,
+        probes=["gradient"],
+        **kwargs,
+    )
 
 
 def without_times(suggestion: Suggestion) -> dict:
@@ -48,20 +56,20 @@ def test_savings_by_hand(suggestion, tiny):
     assert savings.training_bytes == single * (4 + 4 + 4)
 
 
-def test_same_seed_same_suggestion_but_for_times(tiny, settings, few, suggestion):
-    assert without_times(run(tiny, settings, few)) == without_times(suggestion)
-    other = run(tiny, settings, few, seed=1)
+def test_same_seed_same_suggestion_but_for_times(tiny, settings, few, short, suggestion):
+    assert without_times(run(tiny, settings, few, short)) == without_times(suggestion)
+    other = run(tiny, settings, few, short, seed=1)
     assert other.layers[0].features != suggestion.layers[0].features
 
 
-def test_saved_rollouts_give_the_same_suggestion(tiny, settings, few, suggestion, tmp_path):
+def test_saved_rollouts_give_the_same_suggestion(tiny, settings, few, short, suggestion, tmp_path):
     path = tmp_path / "rollouts.safetensors"
-    saved = run(tiny, settings, dataclasses.replace(few, save=path))
-    reused = run(tiny, settings, dataclasses.replace(few, reuse=path))
+    saved = run(tiny, settings, dataclasses.replace(few, save=path), short)
+    reused = run(tiny, settings, dataclasses.replace(few, reuse=path), short)
     assert without_times(saved) == without_times(reused) == without_times(suggestion)
     other = dataclasses.replace(settings, dataset="reasoning-gym:chain_sum?max_digits=3")
     with pytest.raises(LayerpickError, match="sampled with another data"):
-        run(tiny, other, dataclasses.replace(few, reuse=path))
+        run(tiny, other, dataclasses.replace(few, reuse=path), short)
 
 
 def test_json_survives_the_round_trip(suggestion, tmp_path):
@@ -76,22 +84,24 @@ def test_json_survives_the_round_trip(suggestion, tmp_path):
         suggestion.pick = 2  # a value: nothing changes it
 
 
-def test_published_measurements_are_shown_with_their_source(tiny, settings, few, monkeypatch):
+def test_published_measurements_are_shown_with_their_source(
+    tiny, settings, few, short, monkeypatch
+):
     """A local copy under the published model's name stands in for the model itself."""
     import layerpick.selector.suggestion.run as suggesting
     from layerpick.calibration.sweeps.published import find_sweep
 
     found = find_sweep("Qwen/Qwen3-1.7B-Base", "math", "grpo")
     monkeypatch.setattr(suggesting, "find_measured", lambda *_: found)
-    suggestion = run(tiny, settings, few)
+    suggestion = run(tiny, settings, few, short)
     assert [layer.measured for layer in suggestion.layers] == pytest.approx(
         [found.contribution(layer) for layer in range(3)]
     )
     assert any("2607.01232" in line for line in sentences(suggestion))
 
 
-def test_algorithms_change_the_gradient_features(tiny, settings, few, suggestion):
-    other = run(tiny, settings, few, algorithm="dr_grpo")
+def test_algorithms_change_the_gradient_features(tiny, settings, few, short, suggestion):
+    other = run(tiny, settings, few, short, algorithm="dr_grpo")
     assert other.task.algorithm == "dr_grpo"
     assert other.layers[0].features != suggestion.layers[0].features
 
@@ -104,7 +114,7 @@ def test_algorithms_change_the_gradient_features(tiny, settings, few, suggestion
         ({"model": "/nowhere"}, "does not exist"),
     ],
 )
-def test_mistakes_are_one_sentence(tiny, settings, few, kwargs, said):
+def test_mistakes_are_one_sentence(tiny, settings, few, short, kwargs, said):
     arguments = {"model": str(tiny("qwen3").folder), "task": "math", **kwargs}
     with pytest.raises(LayerpickError, match=said):
-        suggest(**arguments, settings=settings, rollouts=few)
+        suggest(**arguments, settings=settings, rollouts=few, sampling=short)

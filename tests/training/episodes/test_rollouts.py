@@ -6,7 +6,7 @@ import torch
 from safetensors.numpy import save_file
 
 from layerpick.training.algorithms.table import make_algorithm
-from layerpick.training.batches.padded import collate, log_probs_of, token_log_probs, token_values
+from layerpick.training.batches.padded import collate, token_log_probs, token_values
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.rollouts import (
     load_rollouts,
@@ -16,6 +16,7 @@ from layerpick.training.episodes.rollouts import (
 )
 from layerpick.training.episodes.trajectory import Trajectory, Turn
 from layerpick.training.errors import LayerpickError, NoSignalError
+from layerpick.training.models.head import log_probs_of
 from layerpick.training.tasks.base import TaskSettings
 from layerpick.training.tasks.math import MathTask
 

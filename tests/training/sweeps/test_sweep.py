@@ -32,7 +32,7 @@ from layerpick.training.sweeps.multiplexed import (
 from layerpick.training.sweeps.one_by_one import run_trl_pass
 from layerpick.training.sweeps.records import RunKey
 from layerpick.training.sweeps.sweep import SweepPlan, choose_layers, choose_rate, run_sweep
-from layerpick.training.tasks.base import FIRST_SETTINGS, TaskSettings
+from layerpick.training.tasks.settings import FIRST_SETTINGS, TaskSettings
 from layerpick.training.tasks.table import make_task
 
 SUMS = "reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1"
@@ -244,17 +244,19 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from layerpick.selector.prepare import ModelChoice, RolloutChoice
 from layerpick.selector.progress import Silent
-from layerpick.selector.sweep.run import SweepChoice, measure_sweep
-from layerpick.training.tasks.base import FIRST_SETTINGS, TaskSettings
+from layerpick.selector.settings import *
+from layerpick.selector.sweep.run import measure_sweep
+from layerpick.selector.sweep.settings import SweepChoice
 model, root = sys.argv[1:]
 print("ready", flush=True)
 print(measure_sweep(
     ModelChoice(model, device="cpu"), "math",
     TaskSettings(dataset={SUMS!r}, template="{{expression}} ="), None,
-    RolloutChoice(prompts=4, group_size=4, max_new_tokens=4, rows=1000),
-    SweepChoice(seeds=2, steps=3, learning_rates=(1e-4, 1e-3), heldout_prompts=8),
+    SamplingChoice(max_new_tokens=4, batch_size=1000),
+    RlSettings(steps=3, prompts=4, group_size=4),
+    HeldOutChoice(heldout_prompts=8),
+    SweepChoice(seeds=2, learning_rates=(1e-4, 1e-3), probes="none"),
     Path(root), Silent()))
 """
 

@@ -55,7 +55,7 @@ def test_trl_options_reach_trl(tiny, make_bench, tmp_path):
         ("learning_rat=1", "no such field; did you mean learning_rate"),
         ("top_p=high", "must be of type float"),
         ("log_completions=maybe", "must be of type bool"),
-        ("beta=0.1", "is set by --kl"),
+        ("beta=0.1", "is set by --beta"),
         ("sync_ref_model=true", "no second model"),
     ],
 )

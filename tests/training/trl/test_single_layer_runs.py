@@ -8,29 +8,36 @@ from pathlib import Path
 
 import pytest
 
-from layerpick.selector.prepare import ModelChoice, RolloutChoice, prepare
+from layerpick.selector.prepare import prepare
 from layerpick.selector.progress import Silent
-from layerpick.selector.training_run.options import TrainingChoice
+from layerpick.selector.settings import (
+    TRAINING_SAMPLING,
+    HeldOutChoice,
+    ModelChoice,
+    RlSettings,
+    TaskSettings,
+)
 from layerpick.selector.training_run.report import gain_error
 from layerpick.selector.training_run.run import make_bench, run_training
+from layerpick.selector.training_run.settings import TrainingChoice
 from layerpick.training.runs.folder import RunFolder
-from layerpick.training.tasks.base import TaskSettings
 
 REAL_RUN = """
 import resource, sys
-from layerpick.selector.prepare import ModelChoice, RolloutChoice, prepare
+from layerpick.selector.prepare import prepare
 from layerpick.selector.progress import Silent
-from layerpick.selector.training_run.options import TrainingChoice
+from layerpick.selector.settings import *
 from layerpick.selector.training_run.run import make_bench, run_training
-from layerpick.training.tasks.base import TaskSettings
+from layerpick.selector.training_run.settings import TrainingChoice
 from pathlib import Path
 
 model, rows, reward, out = sys.argv[1:]
 settings = TaskSettings(dataset=rows, reward=reward)
-rollouts = RolloutChoice(prompts=2, group_size=2, max_new_tokens=12)
-prepared = prepare(ModelChoice(model, device="cpu"), "math", settings, rollouts)
-choice = TrainingChoice(steps=3, heldout_prompts=2, heldout_samples=1)
-run_training(make_bench(prepared, choice, rollouts), (15,), choice, Path(out), Silent())
+sampling = SamplingChoice(max_new_tokens=12)
+prepared = prepare(ModelChoice(model, device="cpu"), "math", settings, sampling)
+rl = RlSettings(steps=3, prompts=2, group_size=2)
+bench = make_bench(prepared, None, rl, HeldOutChoice(2, 1))
+run_training(bench, (15,), TrainingChoice(), 0, Path(out), Silent())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
@@ -58,11 +65,9 @@ def test_smollm2_trains_one_layer_in_four_gigabytes(smollm2, tmp_path):
     [("math", "grpo", 4), ("math", "dr_grpo", 4), ("code", "grpo", 4), ("agentic", "gigpo", 4)],
 )
 def test_one_layer_lifts_the_score_of_the_built_in_model(task, algorithm, layer, tmp_path):
-    rollouts = RolloutChoice(prompts=16, group_size=8, rows=2048)
-    prepared = prepare(ModelChoice(device="cpu"), task, TaskSettings(), rollouts)
-    choice = TrainingChoice(algorithm=algorithm, heldout_prompts=128)
-    bench = make_bench(prepared, choice, rollouts)
-    result = run_training(bench, (layer,), choice, tmp_path / "run", Silent()).result
+    prepared = prepare(ModelChoice(device="cpu"), task, TaskSettings(), TRAINING_SAMPLING)
+    bench = make_bench(prepared, algorithm, RlSettings(), HeldOutChoice(128))
+    result = run_training(bench, (layer,), TrainingChoice(), 0, tmp_path / "run", Silent()).result
     gain = result.trained.mean - result.base.mean
     assert gain >= 0.1
     assert gain > 3 * gain_error(result.base, result.trained)

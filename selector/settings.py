@@ -1,0 +1,116 @@
+"""What a person can choose, group by group: arguments in Python, options on the command line.
+
+Torch-free, so that `--help` answers at once. `TaskSettings` and `RlSettings` belong to the room
+that reads them, `training`; the groups of one command alone lie in its folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from typer import Argument, Option
+
+from layerpick.training.settings import RlSettings
+from layerpick.training.tasks.settings import TaskSettings
+
+__all__ = [
+    "TRAINING_SAMPLING",
+    "AlgorithmName",
+    "HeldOutChoice",
+    "Json",
+    "LoadingChoice",
+    "ModelChoice",
+    "RlSettings",
+    "RolloutChoice",
+    "SamplingChoice",
+    "Seed",
+    "TaskName",
+    "TaskSettings",
+]
+
+TaskName = Annotated[str, Option("--task", help="math, code or agentic; see `layerpick tasks`.")]
+AlgorithmName = Annotated[
+    str | None,
+    Option("--algorithm", help="grpo, dr_grpo or gigpo; the task's usual one if left out."),
+]
+Seed = Annotated[int, Option(help="Same seed, same rollouts.", min=0, rich_help_panel="Sampling")]
+Json = Annotated[bool, Option("--json", help="Print JSON, and nothing else, to stdout.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingChoice:
+    """What loading a model may do."""
+
+    panel: ClassVar[str] = "Model"
+
+    pad_token: str | None = None
+    """Pad token, if the tokenizer has none."""
+    allow_pickle: bool = False
+    """Accept pickled weights (.bin); loading them can run code."""
+    trust_remote_code: bool = False
+    """Run code from the model's repository."""
+
+
+@dataclass(frozen=True)
+class ModelChoice(LoadingChoice):
+    """Which model, and how it may be loaded."""
+
+    model: Annotated[str | None, Argument(rich_help_panel="Arguments")] = None
+    """Hub id, local folder or .gguf file; the built-in model of the task if left out."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub."""
+    dtype: str = "auto"
+    """auto (bfloat16 on CUDA, else float32), float32, bfloat16, float16."""
+    device: str = "auto"
+    """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
+
+
+@dataclass(frozen=True)
+class SamplingChoice:
+    """How completions are sampled; None takes the model's or the task's default."""
+
+    panel: ClassVar[str] = "Sampling"
+
+    max_new_tokens: Annotated[int | None, Option(min=1)] = None
+    """Longest turn, in tokens; the model's or the task's own if left out."""
+    temperature: float | None = None
+    """Sampling temperature (1.0 if left out)."""
+    batch_size: Annotated[int, Option(min=1)] = 64
+    """Episodes decoded at a time."""
+
+
+TRAINING_SAMPLING = SamplingChoice(batch_size=2048)
+"""Of the commands that train: a step's episodes are decoded together."""
+
+
+@dataclass(frozen=True)
+class RolloutChoice:
+    """What the probes read: how much is sampled, or which file."""
+
+    panel: ClassVar[str] = "Sampling"
+
+    prompts: Annotated[int, Option(min=1)] = 64
+    """Prompts to sample for."""
+    group_size: Annotated[int, Option(min=2)] = 8
+    """Completions for each prompt."""
+    reuse: Annotated[Path | None, Option("--rollouts")] = None
+    """Reuse rollouts from this file."""
+    save: Annotated[Path | None, Option("--save-rollouts")] = None
+    """Write the rollouts to this .safetensors file."""
+    also: Path | None = None
+    """Rollouts of the same model on another task, from --save-rollouts: does that task pull each
+    layer the same way?"""
+
+
+@dataclass(frozen=True)
+class HeldOutChoice:
+    """What policies are scored on."""
+
+    panel: ClassVar[str] = "Scoring"
+
+    heldout_prompts: Annotated[int, Option(min=2)] = 256
+    """Held-out prompts to score on."""
+    heldout_samples: Annotated[int, Option(min=1)] = 4
+    """Completions for each of them."""

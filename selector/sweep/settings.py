@@ -1,0 +1,62 @@
+"""What a person can choose about a sweep beyond RL itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from typer import Option
+
+from layerpick.selector.settings import RolloutChoice
+from layerpick.training.errors import LayerpickError
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    try:
+        rates = tuple(float(rate) for rate in text.split(","))
+    except ValueError:
+        rates = ()
+    if not rates or min(rates) <= 0:
+        raise LayerpickError(f"--lr-grid '{text}' is not a list of positive numbers, as 1e-5,3e-5.")
+    return tuple(dict.fromkeys(rates))
+
+
+def _policies(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise LayerpickError(f"--policies-per-pass '{text}' is neither auto nor a number above 0.")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class SweepChoice:
+    """Which runs a sweep is made of, and which probes are measured beside them."""
+
+    panel: ClassVar[str] = "Sweep"
+
+    layers: str = "all"
+    """all, 0,4,8 (numbers), middle:5 or every:3."""
+    seeds: Annotated[int, Option(min=1)] = 1
+    """Repetitions of everything."""
+    engine: str = "multiplexed"
+    """multiplexed (all layers in one pass) or trl (one TRL run after another)."""
+    learning_rates: Annotated[
+        tuple[float, ...] | None, Option("--lr-grid", parser=_rates, metavar="<str>")
+    ] = None
+    """Learning rates, separated by commas: every policy is trained at each, and has the one that is
+    best for it. By the model's size if left out."""
+    shared_lr: bool = False
+    """One learning rate for all, the best of the full run, as in arXiv 2607.01232."""
+    policies_per_pass: Annotated[
+        int | None, Option(parser=_policies, metavar="<str>", show_default="auto")
+    ] = None
+    """auto (as many as fit), or a number."""
+    probes: str = "all"
+    """Probes whose features are kept beside the runs, for `layerpick calibrate`: as in
+    `layerpick suggest`, or none."""
+    probe_prompts: Annotated[int, Option(min=2)] = RolloutChoice.prompts
+    """Prompts that they read."""
+    name: str | None = None
+    """Name of this sweep's folder below the model's, as math-svamp, where several data sets are
+    swept; TASK-ALGORITHM if left out."""

@@ -1,0 +1,32 @@
+"""What a person can choose about a training run beyond RL itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from typer import Option
+
+
+@dataclass(frozen=True)
+class TrainingChoice:
+    """How TRL trains: rate, memory, checkpoints, and what is handed through to it."""
+
+    panel: ClassVar[str] = "Training"
+
+    learning_rate: Annotated[float | None, Option(min=0)] = None
+    """AdamW's rate; the model's own, or one by its size, if left out."""
+    micro_batch: Annotated[int | None, Option(min=1)] = None
+    """Completions of one backward pass; as many as 8192 tokens hold if left out. Halved when memory
+    runs out."""
+    gradient_checkpointing: bool = False
+    """Less memory, more time; only from the trained layer upwards."""
+    checkpoint_every: Annotated[int, Option(min=1)] = 10
+    """Steps between checkpoints."""
+    vllm: Annotated[str | None, Option(rich_help_panel="TRL")] = None
+    """server or colocate: TRL generates with vLLM (single-turn tasks; host 127.0.0.1 unless
+    --trl vllm_server_host=… says otherwise)."""
+    report_to: Annotated[tuple[str, ...], Option(rich_help_panel="TRL")] = ()
+    """trackio, wandb or tensorboard; may be given several times."""
+    trl: Annotated[tuple[str, ...], Option(rich_help_panel="TRL")] = ()
+    """key=value: any other field of TRL's GRPOConfig; may be given several times."""
