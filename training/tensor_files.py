@@ -62,7 +62,7 @@ def checksum_of(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str
         digest.update(f"{key}={len(value)}:{value};".encode("utf-8", "surrogatepass"))
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -80,5 +80,6 @@ def read_features(folder: Path) -> FeatureTable | None:
     path = folder / FEATURES_FILE
     if not path.is_file():
         return None
+    what = f"a table of features, version {SCHEMA_VERSION}"
     remedy = "delete it, and run `layerpick sweep` with the same settings to measure it again"
-    return read_record(path, FeatureTable, "a table of features", remedy)
+    return read_record(path, FeatureTable, what, remedy)

@@ -21,12 +21,12 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.files import as_json, write_text
 from layerpick.training.reading import read_record as read_record_of
 from layerpick.training.reading import reading
-from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
+from layerpick.training.sweeps.records import SCHEMA_VERSION, RunKey, RunRecord, RunSettings
 
 PICTURE = "profile.png"
 NO_RECORDS = (PICTURE, FEATURES_FILE)
 """The other files that may lie in the folder."""
-_WHAT, _REMEDY = "the record of a run", "move it out of the folder"
+_WHAT, _REMEDY = f"the record of a run, version {SCHEMA_VERSION}", "move it out of the folder"
 _CLAIMS = ".claims"
 _JOURNAL = ".journal-"
 _RECORDS = TypeAdapter(list[RunRecord])

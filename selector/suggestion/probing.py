@@ -14,7 +14,7 @@ from layerpick.probes.run import run_probe
 from layerpick.probes.table import PROBES
 from layerpick.selector.prepare import Prepared
 from layerpick.selector.progress import Reporter
-from layerpick.selector.settings import RolloutChoice
+from layerpick.selector.settings import RolloutChoice, SamplingChoice
 from layerpick.selector.suggestion import summaries
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.episodes.rollouts import (
@@ -157,7 +157,6 @@ def _rollouts(prepared: Prepared, choice: RolloutChoice, seed: int, reporter: Re
     model, task, sampling = prepared.model, prepared.task, prepared.sampling
     if choice.reuse is not None:
         rollouts = load_rollouts(choice.reuse, model)
-        _refuse_contradictions(rollouts, choice)
         expected = rollout_origin(
             model, task, rollouts.origin.prompts, rollouts.origin.group_size, sampling, seed
         )
@@ -185,14 +184,22 @@ def _rollouts(prepared: Prepared, choice: RolloutChoice, seed: int, reporter: Re
     return rollouts
 
 
-def _refuse_contradictions(rollouts: Rollouts, choice: RolloutChoice) -> None:
-    """Raise LayerpickError where an option asks for something else than the file holds."""
+def refuse_contradictions(
+    rollouts: Rollouts, choice: RolloutChoice, sampling: SamplingChoice
+) -> None:
+    """Raise LayerpickError where an option asks for something else than the file reused holds."""
     usual = RolloutChoice()
-    for name in ("prompts", "group_size", "max_new_tokens", "temperature"):
-        asked, held = getattr(choice, name), getattr(rollouts.origin, name)
-        if asked not in (getattr(usual, name), held):
+    asked = {
+        "prompts": None if choice.prompts == usual.prompts else choice.prompts,
+        "group_size": None if choice.group_size == usual.group_size else choice.group_size,
+        "max_new_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+    }
+    for name, value in asked.items():
+        held = getattr(rollouts.origin, name)
+        if choice.reuse is not None and value not in (None, held):
             raise LayerpickError(
-                f"{choice.reuse} was sampled with --{name.replace('_', '-')} {held}, not {asked}: "
+                f"{choice.reuse} was sampled with --{name.replace('_', '-')} {held}, not {value}: "
                 f"leave the option out, or sample anew."
             )
 

@@ -162,4 +162,5 @@ def read_suggestion(path: Path) -> Suggestion:
     """Read a `suggestion.json`. Raises LayerpickError for a file that is none."""
     if not path.is_file():
         raise LayerpickError(f"The suggestion {path} does not exist.")
-    return read_record(path, Suggestion, "a suggestion", "make it again with `layerpick suggest`")
+    what = f"a suggestion, version {SCHEMA_VERSION}"
+    return read_record(path, Suggestion, what, "make it again with `layerpick suggest`")

@@ -97,7 +97,7 @@ def run_training(
     )
     folder = RunFolder(out)
     with folder.held():
-        return Trained(folder, _result(bench, settings, folder, choice.seed, reporter), layers)
+        return Trained(folder, _result(bench, settings, folder, seed, reporter), layers)
 
 
 def _result(

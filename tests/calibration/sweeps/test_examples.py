@@ -50,8 +50,9 @@ def test_what_teaches_nothing_is_named(made_examples, write_sweep, tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "weights_hash": "another"}))
     folder = write_sweep(useless, tmp_path / "a")
     for file in folder.glob("full-*.json"):
-        base = json.loads((folder / "base-seed0.json").read_text())["prompt_scores"]
-        file.write_text(json.dumps({**json.loads(file.read_text()), "prompt_scores": base}))
+        base = json.loads((folder / "base-seed0.json").read_text())
+        same = {name: base[name] for name in ("score", "prompt_scores")}
+        file.write_text(json.dumps({**json.loads(file.read_text()), **same}))
     for file in write_sweep(short, tmp_path / "a").glob("layer*.json"):
         if not file.name.startswith(("layer000", "layer001")):
             file.unlink()
