@@ -24,7 +24,7 @@ def import_file(path: Path, kind: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LayerpickError(
             f"The {kind} file {path} failed to run: {type(error).__name__}: {error}."
         ) from error
