@@ -189,6 +189,8 @@ def synthetic_example(number: int, generator: np.random.Generator, **others) -> 
         "contributions": contributions,
         "errors": np.full(layers, 0.05),
         "features": features,
+        "shares": contributions / contributions.max(),
+        "share_errors": np.full(layers, 0.05),
         "best": frozenset({int(contributions.argmax())}),
         "noise_ceiling": 0.9,
         "seconds": 100.0,

@@ -26,6 +26,7 @@ METRICS: dict[str, str] = {
     "spearman_without_depth": "ρ once a quadratic in depth is removed",
     "kendall_without_depth": "τ once a quadratic in depth is removed",
     "regret": "max C − C(pick)",
+    "share_lost": "share of the best layer's gain that the pick loses",
     "pick_is_equal": "pick cannot be told from the best",
     "top3_recall": "share of the three best among the three predicted",
     "coverage": "share of layers within their interval",
@@ -64,6 +65,9 @@ def judge(example: Example, scores: np.ndarray, prediction: Prediction | None = 
         "pick_is_equal": metrics.pick_in(example.best, layers, predicted),
         "top3_recall": metrics.top_recall(measured, predicted),
     }
+    lost = metrics.share_lost(measured, predicted)
+    if lost is not None:
+        verdict["share_lost"] = lost
     depth = example.layer_features().depth[layers]
     rest = [metrics.without_depth(values, depth) for values in (measured, predicted)]
     if rest[0] is not None and rest[1] is not None:

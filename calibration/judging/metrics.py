@@ -46,6 +46,15 @@ def regret(measured: np.ndarray, predicted: np.ndarray) -> float:
     return float(measured.max() - measured[predicted.argmax()])
 
 
+def share_lost(measured: np.ndarray, predicted: np.ndarray) -> float | None:
+    """(max C − C(picked layer)) / max C, the same for any unit whose zero is the base model.
+
+    None where no layer is above the base model.
+    """
+    best = float(measured.max())
+    return regret(measured, predicted) / best if best > 0 else None
+
+
 def pick_in(best: Set[int], layers: np.ndarray, predicted: np.ndarray) -> float:
     """1 if the picked layer, numbered by `layers`, is one of the best, else 0."""
     return float(int(layers[predicted.argmax()]) in best)

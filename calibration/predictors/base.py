@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from layerpick.training.sweeps.records import Rates
+
 
 @dataclass(frozen=True)
 class LayerFeatures:
@@ -34,6 +36,8 @@ class Prediction:
     """Share of the measured contributions that the interval is meant to hold."""
     basis: str
     """What the prediction rests on, in words."""
+    rates: tuple[Rates, ...] = ()
+    """Kinds of the sweeps learned from: at a shared learning rate, or each policy at its own."""
 
 
 class Predictor(ABC):

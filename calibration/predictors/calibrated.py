@@ -34,6 +34,7 @@ from layerpick.calibration.predictors.regressors import Regressor, from_settings
 from layerpick.calibration.sweeps.examples import TrainingExample
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import cache_folder, write_text
+from layerpick.training.sweeps.records import Rates
 
 SHIPPED_PREDICTORS = Path(__file__).parents[1] / "data" / "predictors"
 SCHEMA_VERSION: Literal[1] = 1
@@ -87,6 +88,7 @@ class CalibratedPredictor(Predictor):
             chance_best=chance_of_best(point + widening * noise),
             coverage=COVERAGE,
             basis=self._basis(strangeness),
+            rates=tuple(sorted({example.rates for example in self.design.examples})),
         )
 
     def strangeness(self, features: LayerFeatures) -> float:
@@ -118,6 +120,7 @@ class StoredExample(_Stored):
     contributions: tuple[float | None, ...]
     errors: tuple[float | None, ...]
     features: dict[str, dict[str, tuple[float | None, ...]]]
+    rates: Rates = "shared"
 
     def example(self) -> TrainingExample:
         """The example, with not-a-number for null."""
@@ -253,6 +256,7 @@ def _stored(example: TrainingExample, level: Level) -> StoredExample:
             for probe, own in example.features.items()
             if probe in level.probes
         },
+        rates=example.rates,
     )
 
 

@@ -71,6 +71,7 @@ class PositionPredictor(Predictor):
             chance_best=chance_of_best(mean + noise),
             coverage=self._settings.coverage,
             basis=BASIS,
+            rates=("shared",),
         )
 
 

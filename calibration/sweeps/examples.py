@@ -1,13 +1,18 @@
 """Measured sweeps with the features of their models: what a predictor learns from.
 
-A sweep without features, or whose contributions mean nothing, teaches nothing: it is left out, and
-the caller is told which and why.
+A sweep without features teaches nothing, and one in which no layer gained: it is left out, and the
+caller is told which and why.
+
+Two targets. Contributions, shares of the full-parameter gain, are what a suggestion predicts; where
+full-parameter RL collapsed they mean nothing. Shares of the best layer's gain rank the layers just
+the same and need no full run, but do not say how much a layer recovers: `Loaded.by_shares` has them
+as the target of every sweep, those without contributions included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +21,9 @@ from layerpick.calibration.predictors.base import LayerFeatures
 from layerpick.calibration.sweeps.features import FeatureCost, FeatureTable, read_features
 from layerpick.calibration.sweeps.measured import Reading, read_sweep
 from layerpick.calibration.sweeps.store import read_folder, sweep_folders
+from layerpick.calibration.sweeps.values import Score
 from layerpick.training.errors import LayerpickError
-from layerpick.training.sweeps.records import RunRecord
+from layerpick.training.sweeps.records import Rates, RunRecord
 
 FEWEST_LAYERS = 3
 """Measured layers without which a sweep ranks nothing."""
@@ -46,6 +52,8 @@ class TrainingExample:
     """(layers,), float64: standard errors of the contributions."""
     features: FeaturesByProbe
     """By probe, by feature: (layers,), float64."""
+    rates: Rates = "shared"
+    """Whether all runs had one learning rate, or every policy its own."""
 
     @property
     def layers(self) -> int:
@@ -72,6 +80,10 @@ class TrainingExample:
 class Example(TrainingExample):
     """A training example, and what is needed to judge a prediction of it."""
 
+    shares: np.ndarray
+    """(layers,), float64: (S_k − S_base) / (S_best − S_base); not a number where not measured."""
+    share_errors: np.ndarray
+    """(layers,), float64: their standard errors; 0 for the best layer."""
     best: frozenset[int]
     """The best layer, and those that cannot be told from it."""
     noise_ceiling: float | None
@@ -88,6 +100,10 @@ class Example(TrainingExample):
         """Model × task × algorithm, in words."""
         return f"{self.model} · {self.task} · {self.algorithm}"
 
+    def by_shares(self) -> Example:
+        """The same sweep with shares of the best layer's gain in place of contributions."""
+        return replace(self, contributions=self.shares, errors=self.share_errors)
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -95,6 +111,13 @@ class Loaded:
 
     examples: tuple[Example, ...]
     left_out: tuple[str, ...]
+    ranked_only: tuple[Example, ...] = ()
+    """Those left out whose layers can be ranked but have no contributions: not numbers."""
+
+    @property
+    def by_shares(self) -> tuple[Example, ...]:
+        """All whose layers can be ranked, with shares of the best layer's gain as the target."""
+        return tuple(example.by_shares() for example in (*self.examples, *self.ranked_only))
 
 
 def load_examples(roots: Sequence[Path]) -> Loaded:
@@ -103,6 +126,7 @@ def load_examples(roots: Sequence[Path]) -> Loaded:
     Raises LayerpickError for a folder without records, or a file that is no record.
     """
     examples: list[Example] = []
+    ranked_only: list[Example] = []
     left_out: list[str] = []
     seen: dict[object, Path] = {}
     for folder in dict.fromkeys(folder for root in roots for folder in sweep_folders(root)):
@@ -120,18 +144,23 @@ def load_examples(roots: Sequence[Path]) -> Loaded:
             left_out.append(f"{folder}: {reason}")
             continue
         seen[reading.settings] = folder
-        examples.append(make_example(reading, table, records))
-    return Loaded(tuple(examples), tuple(left_out))
+        example = make_example(reading, table, records)
+        if reading.refusal is None:
+            examples.append(example)
+        else:
+            left_out.append(f"{folder}: {reading.refusal}")
+            if reading.nothing_gained is None:
+                ranked_only.append(example)
+    return Loaded(tuple(examples), tuple(left_out), tuple(ranked_only))
 
 
 def make_example(reading: Reading, table: FeatureTable, records: Sequence[RunRecord]) -> Example:
     """Join what a sweep measured with what the probes found."""
     replaced = [record for record in records if record.run.seed < SEEDS_REPLACED]
     settings = reading.settings
-    contributions, errors = np.full((2, settings.layers), np.nan)
-    for layer in reading.layers:
-        score = reading.contribution(layer)
-        contributions[layer], errors[layer] = score.mean, score.error or 0.0
+    contributions, errors = _by_layer(reading.sweep.contributions, settings.layers)
+    own_shares = {layer: reading.share_of_best(layer) for layer in reading.layers}
+    shares, share_errors = _by_layer(own_shares, settings.layers)
     return Example(
         model=settings.model,
         weights_hash=settings.weights_hash,
@@ -142,6 +171,9 @@ def make_example(reading: Reading, table: FeatureTable, records: Sequence[RunRec
         base_reward=table.base_reward,
         contributions=contributions,
         errors=errors,
+        shares=shares,
+        share_errors=share_errors,
+        rates=settings.rates,
         features={
             probe: {name: np.array(values) for name, values in own.items()}
             for probe, own in table.features.items()
@@ -155,6 +187,14 @@ def make_example(reading: Reading, table: FeatureTable, records: Sequence[RunRec
     )
 
 
+def _by_layer(scores: Mapping[int, Score], layers: int) -> np.ndarray:
+    """(2, layers), float64: means and errors; not a number where there is none."""
+    values = np.full((2, layers), np.nan)
+    for layer, score in scores.items():
+        values[:, layer] = score.mean, score.error or 0.0
+    return values
+
+
 def _unusable(reading: Reading, table: FeatureTable | None) -> str | None:
     settings = reading.settings
     if table is None:
@@ -163,8 +203,6 @@ def _unusable(reading: Reading, table: FeatureTable | None) -> str | None:
     swept = (settings.weights_hash, settings.task, settings.algorithm, settings.layers)
     if measured_with != swept:
         return "Its features are those of another model, task or algorithm."
-    if reading.refusal is not None:
-        return reading.refusal
     if len(reading.layers) < FEWEST_LAYERS:
         return f"It measured fewer than {FEWEST_LAYERS} layers."
     return None

@@ -1,9 +1,10 @@
 """What a measured sweep says: contributions with errors, the best layer and its equals.
 
-Errors. A score's error over prompts and the scatter between seeds are added in squares: with S
-seeds, σ² = σ²_prompts + s²_seeds / S, the first from each prompt's mean over the seeds. Held-out
-prompts are the same in every run, so what they share cancels in a difference of scores: whether
-two layers can be told apart is judged on their difference by prompt.
+Two measures. The contribution of a layer is its share of the full-parameter gain; it means nothing
+where full-parameter RL gained nothing, collapsed, or did so in some seeds only (`refusal`). Shares
+of the best layer's gain need no full run and rank the same; what a pick loses of them is the share
+lost. Both come with errors paired by prompt and seed (`calibration.sweeps.paired`), and whether two
+layers can be told apart is judged on the error of their difference.
 
 Rates. A sweep at a shared rate has one score for each policy and seed. One with own rates has
 several, and `calibration.sweeps.rates` makes one of them; all else is read the same way.
@@ -18,6 +19,13 @@ from itertools import combinations
 
 import numpy as np
 
+from layerpick.calibration.sweeps.paired import (
+    Measured,
+    aligned,
+    difference,
+    paired_difference,
+    share,
+)
 from layerpick.calibration.sweeps.rates import chosen_rates, cross_fitted
 from layerpick.calibration.sweeps.values import Score, Sweep
 from layerpick.training.errors import LayerpickError
@@ -25,27 +33,6 @@ from layerpick.training.sweeps.records import RunRecord, RunSettings
 
 SIGNIFICANT = 2.0
 """Standard errors that a difference must exceed to count."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One policy over all seeds in which it was measured."""
-
-    scores: np.ndarray
-    """(seeds, prompts), float64."""
-    seeds: tuple[int, ...]
-    curve: tuple[float, ...]
-    """Mean training reward of each step, over the seeds and the rates chosen."""
-    alone: np.ndarray
-    """(seeds,), float64: what each seed scores as a sweep of its own, its rate chosen by itself."""
-    rates: tuple[float, ...] = ()
-    """Those at which the first and the second half of the prompts are scored, or the shared one."""
-    failures: tuple[str, ...] = ()
-
-    @property
-    def score(self) -> Score:
-        """Mean and standard error."""
-        return difference(self.scores)
 
 
 @dataclass(frozen=True)
@@ -74,21 +61,50 @@ class Reading:
 
     @property
     def refusal(self) -> str | None:
-        """Why contributions mean nothing here, if so."""
-        gain, error = self.gain.mean, self.gain.error or 0.0
-        return no_gain(Score(gain, error))
+        """Why contributions mean nothing here, if so.
+
+        With g_s ± e_s the full-parameter gain of seed s and its standard error over prompts, and
+        g ± e the gain over all seeds: the seeds contradict each other if the largest and the
+        smallest g_s differ by more than |g|, by more than two standard errors of
+        (max g_s − min g_s) − |g|, paired by prompt. Else g must be more than 2 e above zero.
+        """
+        return _contradiction(self.full, self.base) or no_gain(self.gain)
+
+    @property
+    def best_gain(self) -> Score:
+        """S_best − S_base, paired by prompt."""
+        return paired_difference(self.layers[self.best], self.base)
+
+    @property
+    def nothing_gained(self) -> str | None:
+        """Why shares of the best layer's gain mean nothing here, if so."""
+        gain, error = self.best_gain.mean, self.best_gain.error or 0.0
+        if gain > SIGNIFICANT * error:
+            return None
+        return (
+            f"The best layer gained {gain:+.3f} ± {error:.3f}, not more than two standard errors "
+            f"above zero: there is nothing to rank."
+        )
 
     def contribution(self, layer: int) -> Score:
-        """C(k) with its standard error; meaningless where `refusal` says so.
+        """C(k) = (S_k − S_base) / (S_full − S_base); meaningless where `refusal` says so."""
+        return share(self.layers[layer], self.base, self.full)
 
-        The error is that of the linearised ratio, prompt by prompt: with G the gain,
-        z = ((S_k − S_base) − C (S_full − S_base)) / G. What prompts have in common cancels.
+    def share_of_best(self, layer: int) -> Score:
+        """(S_k − S_base) / (S_best − S_base); meaningless where `nothing_gained` says so.
+
+        The best layer's own is 1 without error: S_best is taken as it was measured.
         """
-        single, full, base = _aligned(self.layers[layer], self.full, self.base)
-        gain = float((full - base).mean())
-        value = float((single - base).mean()) / gain if gain else float("nan")
-        scatter = difference((single - base) - value * (full - base))
-        return Score(value, (scatter.error or 0.0) / abs(gain) if gain else float("nan"))
+        return share(self.layers[layer], self.base, self.layers[self.best])
+
+    def below_best(self, layer: int) -> Score:
+        """S_best − S_k, paired by prompt and seed: what tells the two layers apart."""
+        return paired_difference(self.layers[self.best], self.layers[layer])
+
+    @property
+    def ranked(self) -> tuple[int, ...]:
+        """The layers from the highest score to the lowest."""
+        return tuple(sorted(self.layers, key=lambda layer: -self.layers[layer].score.mean))
 
     @property
     def sweep(self) -> Sweep:
@@ -103,6 +119,9 @@ class Reading:
             base=self.base.score,
             full=self.full.score,
             layers={layer: measured.score for layer, measured in self.layers.items()},
+            contributions={}
+            if self.refusal
+            else {layer: self.contribution(layer) for layer in self.layers},
             source="measured",
         )
 
@@ -114,11 +133,9 @@ class Reading:
     @property
     def equals(self) -> tuple[int, ...]:
         """Other layers whose score is within two standard errors of the best one's."""
-        best = self.layers[self.best]
+        gaps = {layer: self.below_best(layer) for layer in self.layers if layer != self.best}
         return tuple(
-            layer
-            for layer, measured in self.layers.items()
-            if layer != self.best and not _apart(best, measured)
+            layer for layer, gap in gaps.items() if gap.mean <= SIGNIFICANT * (gap.error or 0.0)
         )
 
     @property
@@ -147,6 +164,11 @@ def no_gain(gain: Score) -> str | None:
     error = gain.error or 0.0
     if gain.mean > SIGNIFICANT * error:
         return None
+    if gain.mean < -SIGNIFICANT * error:
+        return (
+            f"The full-parameter run ended {-gain.mean:.3f} ± {error:.3f} below the base model: "
+            f"shares of its gain are not defined. Train it at a lower learning rate."
+        )
     return (
         f"The full-parameter run gained {gain.mean:+.3f} ± {error:.3f}, not more than two standard "
         f"errors above zero: shares of it are not defined. Train longer or at another learning "
@@ -272,29 +294,19 @@ def _failures(records: Sequence[RunRecord]) -> tuple[str, ...]:
     return tuple(str(record.reason) for record in records if record.status == "failed")
 
 
-def difference(scores: np.ndarray) -> Score:
-    """Mean and standard error of scores (seeds, prompts) over prompts and seeds."""
-    seeds, prompts = scores.shape
-    by_prompt, by_seed = scores.mean(axis=0), scores.mean(axis=1)
-    variance = by_prompt.var(ddof=1) / prompts if prompts > 1 else 0.0
-    variance += by_seed.var(ddof=1) / seeds if seeds > 1 else 0.0
-    return Score(float(scores.mean()), float(np.sqrt(variance)))
-
-
-def paired_difference(first: Measured, second: Measured) -> Score:
-    """First − second by prompt, over the seeds that both have (else over each one's mean)."""
-    one, other = _aligned(first, second)
-    return difference(one - other)
-
-
-def _aligned(*policies: Measured) -> list[np.ndarray]:
-    """Scores (seeds, prompts) of the seeds that all have, or each one's mean over its own."""
-    shared = [seed for seed in policies[0].seeds if all(seed in p.seeds for p in policies)]
-    if not shared:
-        return [policy.scores.mean(axis=0, keepdims=True) for policy in policies]
-    return [policy.scores[[policy.seeds.index(seed) for seed in shared]] for policy in policies]
-
-
-def _apart(best: Measured, other: Measured) -> bool:
-    gap = paired_difference(best, other)
-    return gap.mean > SIGNIFICANT * (gap.error or 0.0)
+def _contradiction(full: Measured, base: Measured) -> str | None:
+    """What the seeds' full runs say, if they contradict each other: see `Reading.refusal`."""
+    trained, untrained = aligned(full, base)
+    gains = trained - untrained
+    by_seed = gains.mean(axis=1)
+    apart = gains[by_seed.argmax()] - gains[by_seed.argmin()]
+    mean = gains.mean(axis=0) * np.sign(gains.mean())
+    excess = difference((apart - mean)[None])
+    if excess.mean <= SIGNIFICANT * (excess.error or 0.0):
+        return None
+    listed = (difference(seed[None]) for seed in gains)
+    return (
+        f"The full-parameter runs of the seeds contradict each other, gaining "
+        f"{', '.join(f'{gain.mean:+.3f} ± {gain.error:.3f}' for gain in listed)}: shares of their "
+        f"mean are not defined. Train them at a lower learning rate, or with more seeds."
+    )

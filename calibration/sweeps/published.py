@@ -60,7 +60,9 @@ def _sweep(
     layers = {int(layer): Score(score) for _, layer, score in scores if layer}
     task = _TASK_OF_DATASET[dataset]
     base, full = named["base"], named["full"]
-    return Sweep(model, num_layers, task, algorithm, dataset, base, full, layers, SOURCE)
+    gain = full.mean - base.mean
+    shares = {layer: Score((score.mean - base.mean) / gain) for layer, score in layers.items()}
+    return Sweep(model, num_layers, task, algorithm, dataset, base, full, layers, shares, SOURCE)
 
 
 def find_sweep(model: str, task: str, algorithm: str) -> Sweep | None:

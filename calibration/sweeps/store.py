@@ -161,6 +161,7 @@ def read_settings(folder: Path) -> RunSettings:
 
     Raises LayerpickError for a folder without records.
     """
+    FolderStore(folder)  # finishes journals
     for path in sorted(folder.glob("*.json")):
         if not path.name.startswith(".") and path.name not in NO_RECORDS:
             return read_record(path).settings

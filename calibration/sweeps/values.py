@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
 
 
 @dataclass(frozen=True)
@@ -32,28 +31,14 @@ class Sweep:
     full: Score
     layers: Mapping[int, Score]
     """The layers measured, not always all."""
+    contributions: Mapping[int, Score]
+    """C(k) = (S_k − S_base) / (S_full − S_base) of these layers; empty where it means nothing."""
     source: str
     """Whose measurement this is."""
 
     def contribution(self, layer: int) -> float:
-        """C(k) = (S_k − S_base) / (S_full − S_base)."""
-        return (self.layers[layer].mean - self.base.mean) / (self.full.mean - self.base.mean)
-
-    def contribution_error(self, layer: int) -> float | None:
-        """Standard error of C(k) by the delta method; None where a score's error is unknown.
-
-        With D = S_full − S_base, the derivatives of C are 1/D by S_k, (C − 1)/D by S_base and
-        −C/D by S_full.
-        """
-        errors = (self.layers[layer].error, self.base.error, self.full.error)
-        if any(error is None for error in errors):
-            return None
-        layer_error, base_error, full_error = (float(error or 0.0) for error in errors)
-        gain = self.full.mean - self.base.mean
-        c = self.contribution(layer)
-        return sqrt(layer_error**2 + ((c - 1) * base_error) ** 2 + (c * full_error) ** 2) / abs(
-            gain
-        )
+        """C(k)."""
+        return self.contributions[layer].mean
 
     def depth(self, layer: int) -> float:
         """Relative depth in [0, 1]."""

@@ -23,13 +23,14 @@ from torch import nn
 
 from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
 from layerpick.probes.trials.scores import means_over_prompts
-from layerpick.training.engine.learner import Learner, LearningSettings, lessons_of
-from layerpick.training.engine.loop import TrainingSettings, step_seed, train
+from layerpick.training.engine.learner import Learner, lessons_of
+from layerpick.training.engine.loop import step_seed, train
 from layerpick.training.engine.stacked import SingleLayerPolicies, check_multiplexing
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import HeldOut, play_policies, score_model, score_of
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.errors import LayerpickError
+from layerpick.training.settings import RlSettings
 from layerpick.training.tasks.base import Task
 
 STEPS = (5, 10, 20)
@@ -112,7 +113,8 @@ class WarmUpProbe(Probe):
                 task,
                 shared.algorithm,
                 sampling,
-                training_settings(shared),
+                warm_up_settings(shared),
+                warm_up_rate(shared),
                 seed=step_seed(shared.seed, TRAINING),
                 on_step=after_step,
             )
@@ -131,16 +133,15 @@ class WarmUpProbe(Probe):
         return Measurement(features, sum(read), sampled_tokens=sampled)
 
 
-def learning_settings(shared: ProbeInput) -> LearningSettings:
-    """The rate is that of real training times the budget's stride."""
-    return LearningSettings(shared.budget.warm_up_stride * shared.learning_rate)
+def warm_up_rate(shared: ProbeInput) -> float:
+    """That of real training times the budget's stride."""
+    return shared.budget.warm_up_stride * shared.learning_rate
 
 
-def training_settings(shared: ProbeInput) -> TrainingSettings:
+def warm_up_settings(shared: ProbeInput) -> RlSettings:
     """How long and on how much each layer is trained."""
     budget, size = shared.budget, shared.rollouts.origin.group_size
-    return TrainingSettings(
-        learning_settings(shared),
+    return RlSettings(
         steps=max(budget.warm_up_steps),
         prompts=max(1, budget.warm_up_episodes // size),
         group_size=size,
@@ -196,7 +197,8 @@ class _Judge:
         self._on = HeldOut(drawn, budget.judged_samples)
         self._base = score_model(shared.model, self._task, self._sampling, self._on, self._seed)
         heat = self._sampling.temperature
-        self._learner = Learner(policies, learning_settings(shared), heat, shared.model)
+        rate = warm_up_rate(shared)
+        self._learner = Learner(policies, warm_up_settings(shared), rate, heat, shared.model)
         self.sampled_tokens = self._base.tokens
         """Written by the base policy and by those judged."""
 

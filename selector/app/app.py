@@ -10,7 +10,9 @@ from layerpick.selector.app import probes as probes_command
 from layerpick.selector.app import tasks as tasks_command
 from layerpick.selector.app import zoo as zoo_command
 from layerpick.selector.auto import command as auto_command
+from layerpick.selector.comparison import command as compare_command
 from layerpick.selector.evaluation import command as evaluate_command
+from layerpick.selector.export import command as export_command
 from layerpick.selector.recalibration import command as calibrate_command
 from layerpick.selector.suggestion import command as suggest_command
 from layerpick.selector.sweep import command as sweep_command
@@ -32,8 +34,10 @@ app = typer.Typer(
 app.command("suggest")(suggest_command.suggest)
 app.command("train")(train_command.train)
 app.command("apply")(train_command.apply)
+app.command("export")(export_command.export)
 app.command("auto")(auto_command.auto)
 app.command("sweep")(sweep_command.sweep)
+app.command("compare")(compare_command.compare)
 app.command("verify")(verify_command.verify)
 app.command("evaluate")(evaluate_command.evaluate)
 app.command("calibrate")(calibrate_command.calibrate)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from layerpick.selector.options import with_groups
 from layerpick.selector.settings import Json
+from layerpick.selector.sweep.settings import ClusterChoice
 from layerpick.training.errors import LayerpickError
 
 if TYPE_CHECKING:
@@ -75,8 +77,10 @@ def build(models: Models, zoo: Folder = Path("zoo")) -> None:
 
 
 @app.command("sweep")
+@with_groups
 def sweep(
     models: Models,
+    cluster: ClusterChoice,
     zoo: Folder = Path("zoo"),
     seeds: Annotated[int, typer.Option(help="Repetitions of everything.", min=1)] = 2,
     out: Annotated[Path, typer.Option(help="Folder of all sweeps.", file_okay=False)] = Path(
@@ -118,6 +122,7 @@ would, and all probes are measured. What is in the folder already is not measure
                     SweepChoice(seeds=seeds, shared_lr=True),
                     out,
                     reporter,
+                    cluster,
                 )
                 reporter.note(f"{measured} is measured.")
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerpick.calibration.sweeps.values import Score
 from layerpick.selector.prepare import prepare
 from layerpick.selector.progress import Reporter
 from layerpick.selector.settings import HeldOutChoice, ModelChoice, RlSettings, SamplingChoice
@@ -16,7 +15,7 @@ from layerpick.selector.training_run.run import Trained, default_out, make_bench
 from layerpick.selector.training_run.settings import TrainingChoice
 from layerpick.selector.verification import run as verifying
 from layerpick.selector.verification.find import find_reading
-from layerpick.selector.verification.run import Verification
+from layerpick.selector.verification.result import Verification
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.settings import TaskSettings
@@ -112,8 +111,7 @@ def _verify(
 ) -> Verification:
     """Against the full run if there is one, else a stored sweep, else the base score alone."""
     if full is not None:
-        score = full.result.trained
-        return verifying.verify_pair(picked.folder, suggestion, Score(score.mean, score.error))
+        return verifying.verify_pair(picked.folder, suggestion, full.folder)
     try:
         reading = find_reading(sweeps, *suggestion.about)
     except LayerpickError as error:

@@ -24,6 +24,7 @@ _RANKING = {
     "spearman_without_depth": "ρ, no depth",
     "kendall_without_depth": "τ, no depth",
     "regret": "regret",
+    "share_lost": "share lost",
     "pick_is_equal": "good pick",
     "top3_recall": "top 3 found",
 }
@@ -49,7 +50,8 @@ def sentences(evaluated: Evaluated) -> list[str]:
     lines = [
         f"{len(found.examples)} sweeps of {models} models. ± is a standard error over models "
         f"(bootstrap). No depth: once a quadratic in depth is removed. Good pick: cannot be told "
-        f"from the best layer. Intervals are meant to cover {COVERAGE:.0%}."
+        f"from the best layer. Share lost: of the best layer's gain, by the pick. Intervals are "
+        f"meant to cover {COVERAGE:.0%}."
     ]
     ceiling = found.noise_ceiling
     if ceiling is not None:
@@ -127,13 +129,12 @@ def number(estimate: Estimate | None) -> str:
 
 
 def _differences(found: Evaluation) -> Table:
-    headings = [heading for name in found.levels for heading in (f"{name}: ρ", "regret")]
+    measures = ("spearman", "regret", "share_lost")
+    headings = [f"{name}: ρ / regret / share lost" for name in found.levels]
     table = _table("Predictor − baseline, paired by sweep", "baseline", *headings)
     for baseline in found.baselines:
-        cells = []
-        for level in found.levels.values():
-            gaps = level.against.get(baseline, {})
-            cells += [_signed(gaps.get("spearman")), _signed(gaps.get("regret"))]
+        gaps = [level.against.get(baseline, {}) for level in found.levels.values()]
+        cells = ("\n".join(_signed(each.get(name)) for name in measures) for each in gaps)
         table.add_row(baseline, *cells)
     return table
 
@@ -143,7 +144,7 @@ def _sweeps(found: Evaluation) -> Table:
         "layers",
         "ceiling",
         "best",
-        *(f"{name}: ρ / regret / held" for name in found.levels),
+        *(f"{name}: ρ / regret / lost / held" for name in found.levels),
     ]
     table = _table("Every sweep", "model · task · algorithm", *headings)
     for example in found.examples:
@@ -169,7 +170,8 @@ def _verdict(level: LevelAccuracy, example: Example) -> str:
     if example not in level.held_out:
         return ""
     verdict = level.held_out[example].verdict
-    return "{spearman:.2f} / {regret:.2f} / {coverage:.0%}".format(**verdict)
+    lost = f"{verdict['share_lost']:.2f}" if "share_lost" in verdict else "–"
+    return "{spearman:.2f} / {regret:.2f} / {lost} / {coverage:.0%}".format(lost=lost, **verdict)
 
 
 def _pick(example: Example, prediction: Prediction) -> int:

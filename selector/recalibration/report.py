@@ -12,7 +12,12 @@ from rich.table import Table
 from layerpick.calibration.judging.accuracy import Estimate
 from layerpick.selector.recalibration.run import Calibrated, Change, NewPredictor
 
-_SHOWN = (("spearman", "ρ"), ("regret", "regret"), ("coverage", "coverage"))
+_SHOWN = (
+    ("spearman", "ρ"),
+    ("regret", "regret"),
+    ("share_lost", "share lost"),
+    ("coverage", "coverage"),
+)
 
 
 def print_calibration(found: Calibrated, console: Console) -> None:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from layerpick.selector.suggestion.result import LayerSuggestion, Suggestion
+from layerpick.training.sweeps.records import Rates
 
 FEATURE_HEADINGS = {
     "warm_up_5_gain": "RL gain",
@@ -24,6 +25,12 @@ FEATURE_HEADINGS = {
 }
 """What tables and pictures can show, most telling first; every feature is in the JSON."""
 MOST_SHOWN = 6
+RATES: dict[tuple[Rates, ...], str] = {
+    ("shared",): "those of runs at one learning rate, as in arXiv 2607.01232",
+    ("own",): "those of full and single-layer runs each at its own best learning rate",
+    ("own", "shared"): "learned from sweeps of both kinds: each run at its own best learning rate, "
+    "and all at a shared one",
+}
 
 
 def shown_features(suggestion: Suggestion) -> list[str]:
@@ -59,6 +66,8 @@ def sentences(suggestion: Suggestion) -> list[str]:
         f"{suggestion.coverage:.0%}).",
         f"Basis: {suggestion.basis}.",
     ]
+    if suggestion.rates:
+        lines.append(f"Contributions are {RATES[suggestion.rates]}.")
     if suggestion.stopped:
         lines.append(f"Stopped: {suggestion.stopped}.")
     elif suggestion.further:

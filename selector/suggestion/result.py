@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
 from layerpick.training.reading import read_record
+from layerpick.training.sweeps.records import Rates
 from layerpick.training.values import Count, Index, NonNegative, Number, Record, Share
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -109,6 +110,11 @@ class Suggestion(Record):
     schema_version: Literal[1] = SCHEMA_VERSION
     pick: Index
     basis: str
+    rates: tuple[Rates, ...] = Field(
+        default=(),
+        description="what contributions are predicted: shared, all runs at one learning rate; "
+        "own, each policy at its own best; both, where sweeps of both kinds were learned from",
+    )
     stopped: str | None = Field(default=None, description="why a budget was not spent further")
     further: dict[str, float] = Field(
         default_factory=dict,

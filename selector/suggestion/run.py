@@ -79,6 +79,7 @@ def suggest(
     return Suggestion(
         pick=pick,
         basis=prediction.basis,
+        rates=prediction.rates,
         stopped=spent.stopped,
         further=further_levels(shared, probed, predictors),
         measured_by=sweep.source if sweep else None,

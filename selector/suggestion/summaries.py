@@ -44,7 +44,7 @@ def layers(
             predicted=float(prediction.contribution[layer]),
             interval=(float(prediction.low[layer]), float(prediction.high[layer])),
             chance_best=float(prediction.chance_best[layer]),
-            measured=sweep.contribution(layer) if sweep and layer in sweep.layers else None,
+            measured=sweep.contribution(layer) if sweep and layer in sweep.contributions else None,
             features={
                 name: float(values[layer])
                 for name, values in features.items()

@@ -20,7 +20,7 @@ from layerpick.selector.settings import (
     TaskName,
     TaskSettings,
 )
-from layerpick.selector.sweep.settings import SweepChoice
+from layerpick.selector.sweep.settings import ClusterChoice, SweepChoice
 from layerpick.training.errors import LayerpickError
 
 
@@ -31,6 +31,7 @@ def sweep(
     settings: TaskSettings,
     rl: RlSettings,
     heldout: HeldOutChoice,
+    cluster: ClusterChoice,
     sampling: SamplingChoice = TRAINING_SAMPLING,
     task: TaskName = "math",
     algorithm: AlgorithmName = None,
@@ -59,6 +60,8 @@ fill one folder.
 
       layerpick sweep HuggingFaceTB/SmolLM2-135M --lr-grid 1e-5,3e-5,1e-4 --layers every:5
 
+      layerpick sweep Qwen/Qwen3-4B --seeds 3 --on ray://head:10001
+
       layerpick sweep --show sweeps
     """
     from layerpick.calibration.sweeps.store import sweep_folders
@@ -71,7 +74,7 @@ fill one folder.
         return _print(sweep_folders(show), as_json, as_csv)
     with reporting() as reporter:
         folder = measure_sweep(
-            model, task, settings, algorithm, sampling, rl, heldout, choice, out, reporter
+            model, task, settings, algorithm, sampling, rl, heldout, choice, out, reporter, cluster
         )
     return _print([folder], as_json, as_csv)
 

@@ -34,13 +34,19 @@ def draw_sweep(reading: Reading, path: Path) -> None:
 
 
 def draw_profile(axis: Any, reading: Reading) -> None:
-    """Contributions with standard errors into a matplotlib axis; scores where they are refused."""
+    """Contributions with standard errors into a matplotlib axis; scores where they are refused.
+
+    A thick bar is the standard error of a layer's difference from the best one, paired by prompt
+    and seed: what tells these two apart. Layers that it cannot tell from the best are filled green.
+    """
     layers = list(reading.layers)
     sweep = reading.sweep
+    unit = 1.0
     if reading.refusal is None:
         measured = [reading.contribution(layer) for layer in layers]
         values = [contribution.mean for contribution in measured]
         errors = [contribution.error or 0.0 for contribution in measured]
+        unit = reading.gain.mean
         axis.axhline(0.0, color=GREY, lw=0.8)
         axis.axhline(1.0, color=GREY, lw=0.8, ls=":", label="full-parameter RL")
         axis.set_ylabel("contribution")
@@ -51,7 +57,23 @@ def draw_profile(axis: Any, reading: Reading) -> None:
         axis.axhline(sweep.full.mean, color=GREY, lw=0.8, ls=":", label="full-parameter RL")
         axis.set_ylabel("score")
     axis.errorbar(layers, values, yerr=errors, fmt="o-", color=BLUE, ms=4, lw=1.2, capsize=2)
-    best = layers.index(reading.best)
-    axis.plot(layers[best], values[best], "o", color=GREEN, ms=7, label="best layer")
+    apart = [(reading.below_best(layer).error or 0.0) / unit for layer in layers]
+    axis.errorbar(
+        layers,
+        values,
+        yerr=apart,
+        fmt="none",
+        ecolor=BLUE,
+        elinewidth=4,
+        alpha=0.35,
+        label="± of the difference to it",
+    )
+    by_layer = dict(zip(layers, values, strict=True))
+    for chosen, size, label in (
+        ([reading.best], 7, "best layer"),
+        (list(reading.equals), 4, "cannot be told from it"),
+    ):
+        heights = [by_layer[layer] for layer in chosen]
+        axis.plot(chosen, heights, "o", color=GREEN, ms=size, zorder=3, label=label)
     axis.legend(fontsize=8, frameon=False, loc="best")
     axis.spines[["top", "right"]].set_visible(False)

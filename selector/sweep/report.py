@@ -27,6 +27,10 @@ COLUMNS = (
     "contribution",
     "contribution_error",
     "seeds",
+    "below_best",
+    "below_best_error",
+    "share_of_best",
+    "share_of_best_error",
 )
 
 
@@ -44,12 +48,15 @@ def sentences(reading: Reading) -> list[str]:
     lines = []
     if reading.refusal:
         lines.append(f"[bold]No contributions.[/bold] {reading.refusal}")
+        lines.append(f"Layers by score: {', '.join(map(str, reading.ranked))}.")
     best = f"[bold]Best: layer {reading.best}[/bold] of {reading.settings.layers}"
     if reading.equals:
         listed = ", ".join(str(layer) for layer in reading.equals)
         lines.append(f"{best}; within two standard errors of it: {listed}.")
     else:
         lines.append(f"{best}; no other layer is within two standard errors of it.")
+    if reading.nothing_gained:
+        lines.append(reading.nothing_gained)
     ceiling = reading.noise_ceiling
     lines.append(
         "Noise ceiling: unknown; it needs two seeds, three layers and scores that differ."
@@ -128,6 +135,7 @@ def _rows(reading: Reading) -> list[dict[str, Any]]:
                 "score_error": measured.score.error,
                 "contribution": contribution.mean if contribution else None,
                 "contribution_error": contribution.error if contribution else None,
+                **(_beside_best(reading, layer) if layer is not None else {}),
                 "seeds": len(measured.seeds),
                 "learning_rates": measured.rates,
                 "curve": measured.curve,
@@ -135,6 +143,19 @@ def _rows(reading: Reading) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _beside_best(reading: Reading, layer: int) -> dict[str, float | int | None]:
+    """A layer beside the best one, by prompt and seed."""
+    below = reading.below_best(layer)
+    share = reading.share_of_best(layer) if reading.nothing_gained is None else None
+    return {
+        "rank": 1 + reading.ranked.index(layer),
+        "below_best": below.mean,
+        "below_best_error": below.error,
+        "share_of_best": share.mean if share else None,
+        "share_of_best_error": share.error if share else None,
+    }
 
 
 def _as_dict(reading: Reading) -> dict[str, Any]:
@@ -146,6 +167,8 @@ def _as_dict(reading: Reading) -> dict[str, Any]:
         "best": reading.best,
         "cannot_be_told_from_best": reading.equals,
         "refusal": reading.refusal,
+        "nothing_gained": reading.nothing_gained,
+        "ranked": reading.ranked,
         "noise_ceiling": reading.noise_ceiling,
         "failed": reading.failed,
         "seconds": reading.seconds,
@@ -159,7 +182,7 @@ def _table(reading: Reading) -> Table:
         title=f"{settings.model} · {settings.task} ({settings.source}) · {settings.algorithm}"
     )
     own = ["learning rate"] if reading.learning_rate is None else []
-    for name in ("run", "score", "contribution", *own, "training reward"):
+    for name in ("run", "score", "contribution", "below the best", *own, "training reward"):
         table.add_column(name, justify="left" if name in ("run", "training reward") else "right")
     rows = _rows(reading)
     rewards = [value for row in rows for value in row["curve"]]
@@ -170,6 +193,9 @@ def _table(reading: Reading) -> Table:
             name,
             _number(row["score"], row["score_error"]),
             _number(row["contribution"], row["contribution_error"]),
+            _number(row.get("below_best"), row.get("below_best_error"))
+            if row["layer"] != reading.best
+            else "",
             *(
                 [" / ".join(f"{rate:g}" for rate in dict.fromkeys(row["learning_rates"]))]
                 * len(own)

@@ -60,3 +60,22 @@ class SweepChoice:
     name: str | None = None
     """Name of this sweep's folder below the model's, as math-svamp, where several data sets are
     swept; TASK-ALGORITHM if left out."""
+
+
+@dataclass(frozen=True)
+class ClusterChoice:
+    """Where the passes of a sweep run."""
+
+    panel: ClassVar[str] = "Cluster"
+
+    on: str | None = None
+    """ray (this machine, or the cluster in RAY_ADDRESS), ray://HOST:PORT or another address of a
+    Ray cluster, where each pass is one task; in this process if left out."""
+    gpus_per_pass: Annotated[float | None, Option(min=0)] = None
+    """GPUs of one pass, or a share of one; 1 where the cluster has any."""
+    memory_per_pass: Annotated[float | None, Option(min=0)] = None
+    """Gigabytes of main memory of one pass; by the model's size if left out."""
+
+
+HERE = ClusterChoice()
+"""In this process."""

@@ -80,7 +80,7 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
     from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
     from layerpick.selector.training_run.report import sentences
     from layerpick.selector.training_run.run import default_out, make_bench, run_training
-    from layerpick.training.models.freezing import parse_layers
+    from layerpick.training.models.choosing import choose_layers
     from layerpick.training.trl.options import parse_trl_options
 
     parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
@@ -104,7 +104,8 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
             check_suggestion(advice, bench)
             layers: tuple[int, ...] | None = (advice.pick,)
         else:
-            layers = parse_layers(layer, len(prepared.model.layers))
+            count = len(prepared.model.layers)
+            layers = None if layer == "all" else choose_layers(layer, count, option="--layer")
         trained = run_training(bench, layers, choice, seed, place, reporter)
     if as_json:
         sys.stdout.write(trained.result.model_dump_json(indent=2) + "\n")

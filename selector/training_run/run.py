@@ -22,11 +22,10 @@ from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
     Bench,
-    SweepSettings,
     device_name,
     model_label,
 )
-from layerpick.training.sweeps.sweep import default_rates
+from layerpick.training.sweeps.sweep import usual_rate
 from layerpick.training.trl.options import parse_trl_options
 from layerpick.training.trl.run import TrlSettings, train
 
@@ -59,7 +58,7 @@ def make_bench(
         task=task,
         algorithm=make_algorithm(algorithm or task.default_algorithm),
         sampling=prepared.sampling,
-        settings=SweepSettings(**vars(rl)),
+        settings=rl,
         heldout=held_out(task, heldout.heldout_prompts, heldout.heldout_samples),
         learning_rates=(learning_rate or default_rate(prepared),),
     )
@@ -68,8 +67,7 @@ def make_bench(
 def default_rate(prepared: Prepared) -> float:
     """The rate that the model's folder names, or the middle one of those for its size."""
     own = read_defaults(prepared.model.folder, prepared.task.name).learning_rate
-    rates = default_rates(prepared.model)
-    return own or rates[(len(rates) - 1) // 2]
+    return own or usual_rate(sum(p.numel() for p in prepared.model.model.parameters()))
 
 
 def run_training(

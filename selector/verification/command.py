@@ -12,7 +12,7 @@ from layerpick.selector.settings import Json
 from layerpick.training.errors import LayerpickError
 
 if TYPE_CHECKING:
-    from layerpick.selector.verification.run import Verification
+    from layerpick.selector.verification.result import Verification
 
 JSON_FILE, PICTURE = "verification.json", "verification.png"
 

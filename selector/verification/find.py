@@ -68,19 +68,20 @@ def find_measured(
     return None
 
 
-def full_score(given: str) -> Score:
+def full_score(given: str) -> RunFolder | Score:
     """`--full`: the folder of a full-parameter run, or a score as 0.83 or 0.83,0.02.
 
     Raises LayerpickError for anything else.
     """
     if Path(given).is_dir():
-        description, result = finished(RunFolder(Path(given)))
+        run = RunFolder(Path(given))
+        description, _ = finished(run)
         if description.layers is not None:
             raise LayerpickError(
                 f"{given} trained {in_words(description.layers)}, not everything: --full needs "
                 f"a run with --layer all."
             )
-        return Score(result.trained.mean, result.trained.error)
+        return run
     try:
         mean, *error = (float(part) for part in given.split(","))
     except ValueError:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from layerpick.selector.suggestion.picture import BLUE, GREEN, GREY, save_picture
-from layerpick.selector.verification.run import Verification
+from layerpick.selector.verification.result import Verification
 
 
 def draw_verification(found: Verification, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from layerpick.selector.verification.run import LayerVerdict, MeasuredScore, Verification
+from layerpick.selector.verification.result import LayerVerdict, MeasuredScore, Verification
 
 
 def print_verification(verification: Verification, console: Console) -> None:
@@ -28,12 +28,14 @@ def sentences(found: Verification) -> list[str]:
     pick = found.pick
     if pick.measured is not None:
         lines.append(f"Measured contribution {_measured(pick)}.{_prediction(found)}")
-    if found.rank is not None and found.regret is not None:
-        count = sum(layer.measured is not None for layer in found.layers)
+    if found.rank is not None:
+        count = sum(layer.score is not None for layer in found.layers)
         best = "the best" if found.rank == 1 else f"the best is layer {found.best}"
-        lines.append(
-            f"Rank {found.rank} of {count} measured layers ({best}); regret {found.regret:.2f}."
-        )
+        losses = "" if found.regret is None else f"; regret {found.regret:.2f}"
+        if found.share_lost is not None:
+            error = "" if found.share_lost_error is None else f" ± {found.share_lost_error:.2f}"
+            losses += f"; share of the best layer's gain lost {found.share_lost:.2f}{error}"
+        lines.append(f"Rank {found.rank} of {count} measured layers ({best}){losses}.")
     if found.rank_correlation is not None:
         ceiling = (
             "" if found.noise_ceiling is None else f" (noise ceiling {found.noise_ceiling:.2f})"
@@ -60,7 +62,7 @@ def _prediction(found: Verification) -> str:
 def _table(found: Verification) -> Table:
     title = f"{found.model} · {found.task} · {found.algorithm}: prediction and measurement"
     table = Table(title=title, title_justify="left")
-    for heading in ("layer", "predicted", "interval", "measured", "interval held"):
+    for heading in ("layer", "predicted", "interval", "measured", "interval held", "score"):
         table.add_column(heading, justify="right", no_wrap=True)
     for layer in sorted(found.layers, key=lambda each: -(each.predicted or each.measured or 0.0)):
         interval = "" if layer.interval is None else "{:.2f} … {:.2f}".format(*layer.interval)
@@ -70,6 +72,7 @@ def _table(found: Verification) -> Table:
             interval,
             _measured(layer),
             {True: "yes", False: "no", None: ""}[layer.held],
+            "" if layer.score is None else f"{layer.score:.3f} ± {layer.score_error or 0.0:.3f}",
             style="bold green" if layer.layer == found.pick.layer else None,
         )
     return table

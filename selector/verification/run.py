@@ -6,74 +6,25 @@ none, from the scores of a run and of full-parameter training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-from pydantic import Field
 
 from layerpick.calibration.sweeps.measured import Reading, no_gain
-from layerpick.calibration.sweeps.values import Score, Sweep
+from layerpick.calibration.sweeps.paired import (
+    Measured,
+    paired_difference,
+    share,
+    share_lost,
+    share_of_score,
+)
+from layerpick.calibration.sweeps.values import Score
 from layerpick.selector.suggestion.result import Suggestion
+from layerpick.selector.verification.result import LayerVerdict, MeasuredScore, Verification
 from layerpick.training.errors import LayerpickError
 from layerpick.training.runs.folder import RunDescription, RunFolder, RunResult
 from layerpick.training.sweeps.records import RunSettings
-from layerpick.training.values import Record
 
-SCHEMA_VERSION = 1
 MAY_DIFFER = {"engine", "dtype", "model", "revision", "rates"}
 """Settings of a run that need not be its sweep's."""
-
-
-class MeasuredScore(Record):
-    """A score on held-out prompts."""
-
-    mean: float
-    error: float | None = Field(description="standard error")
-
-
-class LayerVerdict(Record):
-    """One layer, predicted and measured."""
-
-    layer: int
-    predicted: float | None = None
-    interval: tuple[float, float] | None = None
-    measured: float | None = Field(default=None, description="contribution")
-    error: float | None = Field(default=None, description="standard error of the contribution")
-
-    @property
-    def held(self) -> bool | None:
-        """Whether the interval holds the measured contribution."""
-        if self.interval is None or self.measured is None:
-            return None
-        return self.interval[0] <= self.measured <= self.interval[1]
-
-
-class Verification(Record):
-    """How a pick turned out."""
-
-    schema_version: int = SCHEMA_VERSION
-    model: str
-    task: str
-    algorithm: str
-    measured_by: str = Field(description="what the measurement is")
-    pick: LayerVerdict
-    picked: str = Field(description="what was picked, in words")
-    base: MeasuredScore
-    trained: MeasuredScore | None = Field(description="score with the pick trained")
-    full: MeasuredScore | None = Field(description="score after full-parameter training")
-    layers: tuple[LayerVerdict, ...] = Field(description="all that were predicted or measured")
-    coverage: float | None = Field(description="share of measurements that intervals should hold")
-    interval_held: bool | None = Field(description="of the pick")
-    intervals_held: float | None = Field(description="share of all measured layers")
-    rank: int | None = Field(description="of the pick among the measured layers; 1 is the best")
-    best: int | None = Field(description="the best measured layer")
-    regret: float | None = Field(description="best measured contribution less the pick's")
-    rank_correlation: float | None = Field(description="Spearman, predicted against measured")
-    noise_ceiling: float | None = Field(description="what a repeated sweep reaches")
-    differences: tuple[str, ...] = Field(
-        description="settings in which the run is not the sweep's; empty where there is no run"
-    )
-    refusal: str | None = Field(description="why contributions mean nothing here, if so")
 
 
 def verify_suggestion(suggestion: Suggestion, reading: Reading) -> Verification:
@@ -81,17 +32,14 @@ def verify_suggestion(suggestion: Suggestion, reading: Reading) -> Verification:
 
     Raises LayerpickError when the sweep is about something else, or lacks the pick.
     """
-    model, task = suggestion.model, suggestion.task
+    model, task, pick = suggestion.model, suggestion.task, suggestion.pick
     _same(reading.settings, model.weights_hash, task.name, task.algorithm)
-    measured = _contributions(reading)
-    if suggestion.pick not in reading.layers:
+    if pick not in reading.layers:
         raise LayerpickError(
-            f"The sweep has not measured layer {suggestion.pick}, the pick: run `layerpick sweep "
-            f"--layers {suggestion.pick}` in its folder."
+            f"The sweep has not measured layer {pick}, the pick: run `layerpick sweep "
+            f"--layers {pick}` in its folder."
         )
-    return _verification(
-        reading, suggestion, suggestion.pick, measured, reading.layers[suggestion.pick].score
-    )
+    return _verification(reading, suggestion, pick)
 
 
 def verify_run(run: RunFolder, suggestion: Suggestion | None, reading: Reading) -> Verification:
@@ -102,39 +50,30 @@ def verify_run(run: RunFolder, suggestion: Suggestion | None, reading: Reading) 
     description, result = finished(run)
     wanted = description.settings
     _same(reading.settings, wanted.weights_hash, wanted.task, wanted.algorithm)
-    score = Score(result.trained.mean, result.trained.error)
-    pick = _one_layer(description)
-    sweep = reading.sweep
-    own = _sweep_of(reading.settings, sweep.base, sweep.full, score, pick)
-    measured = dict(_contributions(reading))
-    if not reading.refusal:
-        measured[pick] = (own.contribution(pick), own.contribution_error(pick))
-    return _verification(reading, suggestion, pick, measured, score, description)
+    return _verification(reading, suggestion, _one_layer(description), _OwnRun(description, result))
 
 
-def verify_pair(run: RunFolder, suggestion: Suggestion | None, full: Score | None) -> Verification:
-    """A run with the score of full-parameter training, or with nothing but its own base score.
+def verify_pair(
+    run: RunFolder, suggestion: Suggestion | None, full: RunFolder | Score | None
+) -> Verification:
+    """A run with a full-parameter run or its score, or with nothing but its own base score.
 
-    Raises LayerpickError when the run is not finished.
+    Raises LayerpickError when a run is not finished.
     """
     description, result = finished(run)
-    pick = _one_layer(description)
-    base = Score(result.base.mean, result.base.error)
-    score = Score(result.trained.mean, result.trained.error)
-    predicted = _predicted(suggestion).get(pick)
-    verdict = predicted or LayerVerdict(layer=pick)
+    pick, own = _one_layer(description), _OwnRun(description, result)
+    whole = _whole(full, description.settings)
+    gained: Score | None = None
     refusal: str | None = "There is no score of full-parameter training: give --full or --sweep."
-    if full is not None:
-        gain_error = float(np.hypot(base.error or 0.0, full.error or 0.0))
-        refusal = no_gain(Score(full.mean - base.mean, gain_error))
-        if refusal is None:
-            own = _sweep_of(description.settings, base, full, score, pick)
-            verdict = verdict.model_copy(
-                update={
-                    "measured": own.contribution(pick),
-                    "error": own.contribution_error(pick),
-                }
-            )
+    if isinstance(whole, Measured):
+        refusal = no_gain(paired_difference(whole, own.base))
+        gained = share(own.trained, own.base, whole)
+    elif whole is not None:
+        error = float(np.hypot(own.base.score.error or 0.0, whole.error or 0.0))
+        refusal = no_gain(Score(whole.mean - own.base.score.mean, error))
+        gained = share_of_score(own.trained, own.base, whole)
+    verdict = _verdict(pick, suggestion, own.trained, None if refusal else gained)
+    full_score = whole.score if isinstance(whole, Measured) else whole
     return Verification(
         model=description.settings.model,
         task=description.settings.task,
@@ -142,9 +81,9 @@ def verify_pair(run: RunFolder, suggestion: Suggestion | None, full: Score | Non
         measured_by="one run" if full is None else "one run and the full-parameter score",
         pick=verdict,
         picked=in_words(description.layers),
-        base=_record(base),
-        trained=_record(score),
-        full=_record(full) if full else None,
+        base=_record(own.base.score),
+        trained=_record(own.trained.score),
+        full=_record(full_score) if full_score else None,
         layers=(verdict,),
         coverage=suggestion.coverage if suggestion else None,
         interval_held=verdict.held,
@@ -159,25 +98,36 @@ def verify_pair(run: RunFolder, suggestion: Suggestion | None, full: Score | Non
     )
 
 
+class _OwnRun:
+    """A finished run with its scores by prompt."""
+
+    def __init__(self, description: RunDescription, result: RunResult):
+        self.description = description
+        self.base = Measured.once(result.base.by_prompt)
+        self.trained = Measured.once(result.trained.by_prompt)
+
+    def shares_prompts(self, settings: RunSettings) -> bool:
+        """Whether it was scored on the prompts of these settings, so that scores can be paired."""
+        return self.description.settings.prompts_hash == settings.prompts_hash
+
+
 def _verification(
-    reading: Reading,
-    suggestion: Suggestion | None,
-    pick: int,
-    measured: Mapping[int, tuple[float, float | None]],
-    score: Score,
-    run: RunDescription | None = None,
+    reading: Reading, suggestion: Suggestion | None, pick: int, run: _OwnRun | None = None
 ) -> Verification:
-    predicted = _predicted(suggestion)
+    """The pick's score is that of its own run, if there is one."""
+    policies = {**reading.layers, pick: run.trained if run else reading.layers[pick]}
+    shares = _shares(reading, pick, run)
+    scores = {layer: policy.score.mean for layer, policy in policies.items()}
+    compared = {layer: share.mean for layer, share in shares.items()} or scores
+    best = max(compared, key=compared.__getitem__)
+    lost = _share_lost(reading, policies[pick], policies[best], run)
+    asked = (each.layer for each in suggestion.layers) if suggestion else ()
     layers = tuple(
-        predicted.get(layer, LayerVerdict(layer=layer)).model_copy(
-            update=dict(zip(("measured", "error"), measured.get(layer, (None, None)), strict=True))
-        )
-        for layer in sorted({pick} | set(predicted) | set(measured))
+        _verdict(layer, suggestion, policies.get(layer), shares.get(layer))
+        for layer in sorted({*policies, *asked})
     )
     verdict = next(layer for layer in layers if layer.layer == pick)
-    contributions = {layer: value for layer, (value, _) in measured.items()}
     held = [layer.held for layer in layers if layer.held is not None]
-    own = contributions.get(pick)
     return Verification(
         model=reading.settings.model,
         task=reading.settings.task,
@@ -185,64 +135,85 @@ def _verification(
         measured_by=f"a sweep of {len(reading.layers)} layers, "
         f"{len(reading.full.seeds)} seed{'s' if len(reading.full.seeds) > 1 else ''}",
         pick=verdict,
-        picked=in_words(run.layers if run else (pick,)),
+        picked=in_words(run.description.layers if run else (pick,)),
         base=_record(reading.base.score),
-        trained=_record(score),
+        trained=_record(policies[pick].score),
         full=_record(reading.full.score),
         layers=layers,
         coverage=suggestion.coverage if suggestion else None,
         interval_held=verdict.held,
         intervals_held=float(np.mean(held)) if held else None,
-        rank=None if own is None else 1 + sum(value > own for value in contributions.values()),
-        best=max(contributions, key=contributions.__getitem__) if contributions else None,
-        regret=None if own is None else max(contributions.values()) - own,
+        rank=1 + sum(value > compared[pick] for value in compared.values()),
+        best=best,
+        regret=shares[best].mean - shares[pick].mean if shares else None,
+        share_lost=None if reading.nothing_gained else lost.mean,
+        share_lost_error=None if reading.nothing_gained else lost.error,
         rank_correlation=_correlation(layers),
         noise_ceiling=reading.noise_ceiling,
-        differences=_differences(run.settings, reading.settings) if run else (),
+        differences=_differences(run.description.settings, reading.settings) if run else (),
         refusal=reading.refusal,
     )
 
 
-def _contributions(reading: Reading) -> dict[int, tuple[float, float | None]]:
-    if reading.refusal:
+def _shares(reading: Reading, pick: int, run: _OwnRun | None) -> dict[int, Score]:
+    """Contributions of all layers; none where the sweep refuses them."""
+    if reading.refusal is not None:
         return {}
-    sweep = reading.sweep
-    return {
-        layer: (sweep.contribution(layer), sweep.contribution_error(layer))
-        for layer in reading.layers
-    }
+    shares = {layer: reading.contribution(layer) for layer in reading.layers}
+    if run is not None and run.shares_prompts(reading.settings):
+        shares[pick] = share(run.trained, reading.base, reading.full)
+    elif run is not None:
+        shares[pick] = share_of_score(run.trained, run.base, reading.full.score)
+    return shares
 
 
-def _predicted(suggestion: Suggestion | None) -> dict[int, LayerVerdict]:
-    return {
-        each.layer: LayerVerdict(layer=each.layer, predicted=each.predicted, interval=each.interval)
-        for each in (suggestion.layers if suggestion else ())
-    }
+def _share_lost(reading: Reading, pick: Measured, best: Measured, run: _OwnRun | None) -> Score:
+    """Paired by prompt, or without an error where a run of its own had other prompts."""
+    if pick is best:
+        return Score(0.0, 0.0)
+    if run is None or run.shares_prompts(reading.settings):
+        return share_lost(pick, reading.base, best)
+    gain = best.score.mean - reading.base.score.mean
+    return Score((best.score.mean - pick.score.mean) / gain)
+
+
+def _verdict(
+    layer: int, suggestion: Suggestion | None, measured: Measured | None, share: Score | None
+) -> LayerVerdict:
+    """One layer, with what was predicted and what was measured of it."""
+    advised = {each.layer: each for each in suggestion.layers} if suggestion else {}
+    predicted, score = advised.get(layer), measured.score if measured else None
+    return LayerVerdict(
+        layer=layer,
+        predicted=predicted.predicted if predicted else None,
+        interval=predicted.interval if predicted else None,
+        measured=share.mean if share else None,
+        error=share.error if share else None,
+        score=score.mean if score else None,
+        score_error=score.error if score else None,
+    )
+
+
+def _whole(full: RunFolder | Score | None, settings: RunSettings) -> Measured | Score | None:
+    """The full-parameter run by prompt if it was scored on the same ones, else its score."""
+    if not isinstance(full, RunFolder):
+        return full
+    description, result = finished(full)
+    run = _OwnRun(description, result)
+    return run.trained if run.shares_prompts(settings) else run.trained.score
 
 
 def _correlation(layers: tuple[LayerVerdict, ...]) -> float | None:
+    """Spearman, predicted against contributions, or against scores where these are refused."""
     from scipy.stats import spearmanr
 
-    pairs = [(x.predicted, x.measured) for x in layers if None not in (x.predicted, x.measured)]
+    refused = all(each.measured is None for each in layers)
+    pairs = [(each.predicted, each.score if refused else each.measured) for each in layers]
+    pairs = [pair for pair in pairs if None not in pair]
     if len(pairs) < 3:
         return None
     value = float(spearmanr(*zip(*pairs, strict=True)).statistic)
     return value if np.isfinite(value) else None
-
-
-def _sweep_of(settings: RunSettings, base: Score, full: Score, score: Score, layer: int) -> Sweep:
-    """A sweep with one run in it, whose arithmetic is everywhere the same."""
-    return Sweep(
-        model=settings.model,
-        num_layers=settings.layers,
-        task=settings.task,
-        algorithm=settings.algorithm,
-        dataset=settings.source,
-        base=base,
-        full=full,
-        layers={layer: score},
-        source="measured",
-    )
 
 
 def finished(run: RunFolder) -> tuple[RunDescription, RunResult]:

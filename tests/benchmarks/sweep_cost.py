@@ -21,10 +21,9 @@ from dataclasses import dataclass
 import torch
 
 from layerpick.selector.prepare import Prepared, prepare
-from layerpick.selector.settings import ModelChoice, SamplingChoice, TaskSettings
+from layerpick.selector.settings import ModelChoice, RlSettings, SamplingChoice, TaskSettings
 from layerpick.training.algorithms.table import make_algorithm
-from layerpick.training.engine.learner import LearningSettings
-from layerpick.training.engine.loop import Spent, TrainingSettings, train
+from layerpick.training.engine.loop import Spent, train
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.tasks.base import SingleTurnTask
 
@@ -78,9 +77,7 @@ def ours(
     """Our engine with these layers stacked."""
 
     def run(steps: int) -> None:
-        settings = TrainingSettings(
-            LearningSettings(RATE), steps, options.prompts, options.group_size
-        )
+        settings = RlSettings(steps, options.prompts, options.group_size)
         if spent is not None:
             spent.sampling = spent.update = 0.0  # forget the warm-up
         policies = SingleLayerPolicies(prepared.model, layers)
@@ -92,6 +89,7 @@ def ours(
             algorithm,
             prepared.sampling,
             settings,
+            RATE,
             seed=0,
             spent=spent,
         )
@@ -162,7 +160,7 @@ def flops(prepared: Prepared, options: argparse.Namespace) -> float:
     """Floating-point operations of one multiplexed step, counted by PyTorch."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    settings = TrainingSettings(LearningSettings(RATE), 1, options.prompts, options.group_size)
+    settings = RlSettings(1, options.prompts, options.group_size)
     layers = range(len(prepared.model.layers))
     policies = SingleLayerPolicies(prepared.model, layers)
     with FlopCounterMode(display=False) as counter:
@@ -173,6 +171,7 @@ def flops(prepared: Prepared, options: argparse.Namespace) -> float:
             make_algorithm("grpo"),
             prepared.sampling,
             settings,
+            RATE,
             seed=0,
         )
     return float(counter.get_total_flops())

@@ -8,7 +8,8 @@ import pytest
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import held_out
-from layerpick.training.sweeps.multiplexed import Bench, SweepSettings
+from layerpick.training.settings import RlSettings
+from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.base import (
     Episodes,
     Prompt,
@@ -80,9 +81,7 @@ def make_bench():
             task=chosen,
             algorithm=make_algorithm(algorithm),
             sampling=SamplingSettings(turn, temperature=1.3, stop=("a", "e"), rows=1000),
-            settings=SweepSettings(
-                **{"steps": 3, "prompts": 4, "group_size": group_size, **settings}
-            ),
+            settings=RlSettings(**{"steps": 3, "prompts": 4, "group_size": group_size, **settings}),
             heldout=held_out(chosen, 4, 2),
             learning_rates=(1e-3,),
         )

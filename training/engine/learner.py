@@ -27,23 +27,14 @@ from layerpick.training.batches.rows import RowSharing, columns
 from layerpick.training.engine.policies import Policies
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.settings import RlSettings
 
 MOST_LOGITS = {True: 1 << 29, False: 1 << 26}
 """Logits of one backward pass, on CUDA and elsewhere; several times their memory is needed."""
 
 
-@dataclass(frozen=True)
-class LearningSettings:
-    """How policies learn; the defaults are TRL's but for the learning rate's schedule: none."""
-
-    learning_rate: float | tuple[float, ...]
-    """Of all policies, or of each."""
-    epsilon: float = 0.2
-    """The importance ratio counts within 1 ± ε only."""
-    beta: float = 0.0
-    """Weight of the KL divergence from the base policy."""
-    max_grad_norm: float = 1.0
-    """Largest gradient of a policy, as a 2-norm."""
+Rates = float | Sequence[float]
+"""A learning rate of all policies, or one of each."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,8 @@ class Learner:
     def __init__(
         self,
         policies: Policies,
-        settings: LearningSettings,
+        settings: RlSettings,
+        learning_rate: Rates,
         temperature: float,
         base: LoadedModel | None = None,
         chunk_tokens: int = 8192,
@@ -116,7 +108,7 @@ class Learner:
         self._pad = model.tokenizer.pad_token_id
         self._sharing = RowSharing(model)
         by_rate: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
-        for policy, rate in enumerate(np.broadcast_to(settings.learning_rate, len(policies))):
+        for policy, rate in enumerate(np.broadcast_to(learning_rate, len(policies))):
             by_rate[float(rate)] += policies.parameters(policy)
         self._optimizer = torch.optim.AdamW(
             [{"params": trained, "lr": rate} for rate, trained in by_rate.items()],
@@ -134,6 +126,8 @@ class Learner:
         present = sorted({lesson.policy for lesson in lessons})
         broken = self._clip(present)
         self._optimizer.step()
+        for policy in present:  # the fused step leaves no trace, and casts follow versions
+            torch.autograd.graph.increment_version(self._policies.parameters(policy))
         self._optimizer.zero_grad()
         return losses, broken
 

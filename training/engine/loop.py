@@ -13,24 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from layerpick.training.algorithms.base import Algorithm
-from layerpick.training.engine.learner import Learner, LearningSettings, Lesson, lessons_of
+from layerpick.training.engine.learner import Learner, Lesson, Rates, lessons_of
 from layerpick.training.engine.policies import Policies
 from layerpick.training.episodes.play import SamplingSettings, play
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.settings import RlSettings
 from layerpick.training.tasks.base import Task
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How long and on how much a policy is trained."""
-
-    learning: LearningSettings
-    steps: int = 60
-    prompts: int = 16
-    """Prompts of one step."""
-    group_size: int = 8
-    """Episodes for each prompt."""
 
 
 @dataclass
@@ -60,7 +49,8 @@ def train(
     task: Task,
     algorithm: Algorithm,
     sampling: SamplingSettings,
-    settings: TrainingSettings,
+    settings: RlSettings,
+    learning_rate: Rates,
     *,
     seed: int,
     chunk_tokens: int = 8192,
@@ -72,7 +62,7 @@ def train(
     A policy whose gradient is not finite is given up and leaves the batch; the others go on.
     """
     runs = [PolicyRun() for _ in range(len(policies))]
-    learner = Learner(policies, settings.learning, sampling.temperature, base, chunk_tokens)
+    learner = Learner(policies, settings, learning_rate, sampling.temperature, base, chunk_tokens)
     longest = sampling.max_new_tokens * task.max_turns
     spent = spent or Spent()
     for step in range(settings.steps):
@@ -112,7 +102,7 @@ def _sample(
     alive: list[int],
     task: Task,
     sampling: SamplingSettings,
-    settings: TrainingSettings,
+    settings: RlSettings,
     seed: int,
 ) -> dict[int, list[list[Trajectory]]]:
     """Each living policy's episodes, in groups of one prompt."""

@@ -254,6 +254,7 @@ def check_multiplexing(model: LoadedModel) -> None:
             for weight in copied.trained.values():
                 noise = torch.randn(weight.shape, generator=generator).to(weight)
                 weight.add_(0.1 * weight.abs().mean() * noise)
+    allowed = 0.1 if model.dtype == torch.float32 else 0.3  # bfloat16 rounds logits of 20 to 0.1
     owners = sorted(row % len(policies) for row in range(4))
     tokens = torch.randint(100, (4, 5), generator=generator)
     try:
@@ -266,7 +267,7 @@ def check_multiplexing(model: LoadedModel) -> None:
                 alone = _acts(_plain(model), tokens)
             rows = [row for row, owner in enumerate(owners) if owner == policy]
             off = (stacked[:, rows] - alone[rows]).abs().max()
-            if not off < 0.1 * (alone[rows] - base[rows]).abs().max():
+            if not off < allowed * (alone[rows] - base[rows]).abs().max():
                 raise ValueError("rows influence one another")
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         raise LayerpickError(

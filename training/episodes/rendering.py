@@ -56,6 +56,12 @@ class Renderer:
             return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return self._encode(self._fill(prompt), prompt.source)
 
+    def as_trl_reads(self, prompt: Prompt) -> str | list[dict[str, str]]:
+        """The prompt as a row of a TRL data set: text, or chat messages that TRL renders."""
+        if self._is_chat(prompt):
+            return [dict(message) for message in self._messages(prompt)]
+        return self._fill(prompt)
+
     def reply_tokens(self, prompt: Prompt, observation: str) -> tuple[int, ...]:
         """Token ids of what the model reads after its turn: the environment's observation.
 

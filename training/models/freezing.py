@@ -49,23 +49,6 @@ class Trainable:
         return FULL_STREAM if self.layers is None else FIRST_LAYER_STREAM + self.layers[0]
 
 
-def parse_layers(text: str, count: int) -> tuple[int, ...] | None:
-    """`all` (every parameter: None) or `K1,K2,…`. Raises LayerpickError for anything else."""
-    if text == "all":
-        return None
-    try:
-        layers = tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        raise LayerpickError(
-            f"--layer '{text}' is none of: auto, a number, numbers as 3,4, or all."
-        ) from None
-    if layers[0] < 0 or layers[-1] >= count:
-        raise LayerpickError(
-            f"--layer {text} does not exist: the model has layers 0 to {count - 1}."
-        )
-    return layers
-
-
 def freeze(model: LoadedModel, layers: Sequence[int] | None) -> Trainable:
     """Let exactly the named layers require gradients, in float32; all else keeps its format.
 

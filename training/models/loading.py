@@ -73,7 +73,7 @@ def load_model(
     """
     target = _device(device)
     folder = locate(name, revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    config = _config(folder, trust_remote_code)
+    config = read_config(folder, trust_remote_code)
     tokenizer = _tokenizer(folder, pad_token, trust_remote_code)
     model = _weights(folder, config, _dtype(dtype, target), trust_remote_code)
     require_finite(
@@ -116,7 +116,8 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def _config(folder: ModelFolder, trust_remote_code: bool) -> Any:
+def read_config(folder: ModelFolder, trust_remote_code: bool) -> Any:
+    """A causal language model's config. Raises LayerpickError for a model of another kind."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -213,13 +214,10 @@ def _first_predictions(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return first, second
 
 
-def _refuse_if_not_causal(
-    name: str, model: Any, first: torch.Tensor, second: torch.Tensor
-) -> None:
+def _refuse_if_not_causal(name: str, model: Any, first: torch.Tensor, second: torch.Tensor) -> None:
     """An encoder lets its first token see the second: change that one and compare."""
     if not torch.allclose(first, second, rtol=1e-2, atol=1e-2 * float(first.abs().max())):
         raise LayerpickError(
             f"{name} is an encoder ({type(model).__name__}): a token's prediction depends on later "
             f"tokens, so it cannot write text left to right."
         )
-

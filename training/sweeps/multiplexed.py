@@ -11,10 +11,8 @@ from pathlib import Path
 import torch
 
 from layerpick.training.algorithms.base import Algorithm
-from layerpick.training.engine.learner import LearningSettings
 from layerpick.training.engine.loop import (
     PolicyRun,
-    TrainingSettings,
     step_seed,
     train,
 )
@@ -24,27 +22,14 @@ from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import HeldOut, HeldOutScore, score_model, score_policies
 from layerpick.training.models.defaults import REFERENCE
 from layerpick.training.models.loading import LoadedModel, ModelIdentity
+from layerpick.training.settings import RlSettings
 from layerpick.training.sweeps.records import Rates, RunKey, RunRecord, RunSettings
-from layerpick.training.tasks.base import Task
+from layerpick.training.tasks.base import Task, TaskSettings
 from layerpick.training.tasks.forms import in_words
 
 SCORING_STEP = 2**31
 """Stands for the step number in the seed of the scoring's noise."""
 PACKAGES = ("layerpick", "torch", "transformers", "trl", "numpy")
-
-
-@dataclass(frozen=True)
-class SweepSettings:
-    """How every run of a sweep is trained and scored."""
-
-    steps: int = 60
-    prompts: int = 16
-    group_size: int = 8
-    epsilon: float = 0.2
-    beta: float = 0.0
-    max_grad_norm: float = 1.0
-    chunk_tokens: int = 8192
-    """Tokens of one backward pass; bounds the memory, changes nothing else."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +40,15 @@ class Bench:
     task: Task
     algorithm: Algorithm
     sampling: SamplingSettings
-    settings: SweepSettings
+    settings: RlSettings
     heldout: HeldOut
     learning_rates: tuple[float, ...]
     """The grid that learning rates are chosen from."""
     rates: Rates = "shared"
+    told: TaskSettings | None = None
+    """The task's settings as a person gave them, where its files have since moved."""
+    chunk_tokens: int = 8192
+    """Tokens of one backward pass; bounds the memory, changes nothing else."""
 
     def run_settings(self, engine: str) -> RunSettings:
         """What a stored run must have been made with to be reused."""
@@ -73,7 +62,7 @@ class Bench:
             task=task.name,
             source=source_label(task),
             data_hash=task.fingerprint(),
-            task_settings_hash=task.settings.identity,
+            task_settings_hash=(self.told or task.settings).identity,
             algorithm=self.algorithm.name,
             engine=engine,
             steps=settings.steps,
@@ -91,14 +80,6 @@ class Bench:
             prompt_form=in_words(task.settings),
             rates=self.rates,
         )
-
-    def training(self, learning_rate: float | tuple[float, ...]) -> TrainingSettings:
-        """How one pass is trained."""
-        chosen = self.settings
-        learning = LearningSettings(
-            learning_rate, chosen.epsilon, chosen.beta, chosen.max_grad_norm
-        )
-        return TrainingSettings(learning, chosen.steps, chosen.prompts, chosen.group_size)
 
 
 def model_label(identity: ModelIdentity) -> str:
@@ -143,9 +124,10 @@ def run_pass(
             bench.task,
             bench.algorithm,
             bench.sampling,
-            bench.training(tuple(key.learning_rate or 0.0 for key in keys)),
+            bench.settings,
+            tuple(key.learning_rate or 0.0 for key in keys),
             seed=first.seed,
-            chunk_tokens=bench.settings.chunk_tokens,
+            chunk_tokens=bench.chunk_tokens,
             on_step=on_step,
         )
         scores = score_policies(policies, bench.task, bench.sampling, bench.heldout, noise)

@@ -12,20 +12,26 @@ the steps, and reused for everything else.
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 
-from layerpick.training.engine.stacked import check_multiplexing
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.sweeps.multiplexed import Bench
+from layerpick.training.sweeps.passes import (
+    LocalPasses,
+    Measure,
+    Passes,
+    Reporter,
+    SweepFacts,
+    facts_of,
+    policies_in_pass,
+)
 from layerpick.training.sweeps.records import Rates, RunKey, RunRecord, RunSettings
 
 POLL_SECONDS = 2.0
@@ -34,8 +40,6 @@ RATES_BY_SIZE = ((10_000_000, (2e-4, 5e-4, 1e-3)), (50_000_000, (5e-5, 1e-4, 3e-
 RATES_OF_LARGE_MODELS = (1e-5, 3e-5)
 HIGHER_RATE = 1e-4
 """Added where each policy has its own rate: one layer stands more than a whole large model."""
-
-Measure = Callable[[Bench, Sequence[RunKey], Callable[[int], None]], list[RunRecord]]
 
 
 class RunStore(Protocol):
@@ -51,16 +55,6 @@ class RunStore(Protocol):
         """Keep the records of one pass: all of them, whenever the process is killed, or none."""
 
 
-class Reporter(Protocol):
-    """How a sweep tells a person where it is."""
-
-    def stage(self, name: str, total: int) -> Callable[[int], None]:
-        """Begin a stage of `total` steps; call the result with the number of steps done."""
-
-    def note(self, text: str) -> None:
-        """Say one sentence."""
-
-
 @dataclass(frozen=True)
 class SweepPlan:
     """Which runs a sweep is made of."""
@@ -72,77 +66,76 @@ class SweepPlan:
     engine: str = "multiplexed"
 
 
-def choose_layers(spec: str, count: int) -> tuple[int, ...]:
-    """Layers by a specification: `all`, `0,4,8`, `middle:5` or `every:3`.
-
-    Raises LayerpickError for anything else, and for layers that a model of `count` has not.
-    """
-    if spec == "all":
-        return tuple(range(count))
-    if match := re.fullmatch(r"middle:(\d+)", spec):
-        wanted = min(int(match[1]), count)
-        start = (count - wanted) // 2
-        return tuple(range(start, start + wanted))
-    if match := re.fullmatch(r"every:([1-9]\d*)", spec):
-        return tuple(range(0, count, int(match[1])))
-    if not re.fullmatch(r"\d+(,\d+)*", spec):
-        raise LayerpickError(
-            f"--layers '{spec}' is none of: all, 0,4,8 (numbers), middle:5, every:3."
-        )
-    chosen = tuple(sorted({int(number) for number in spec.split(",")}))
-    if chosen[-1] >= count:
-        raise LayerpickError(f"Layer {chosen[-1]} does not exist: layers are 0 to {count - 1}.")
-    return chosen
-
-
 def default_rates(model: LoadedModel, rates: Rates = "shared") -> tuple[float, ...]:
     """Learning rates to choose from, by the model's size: larger models want smaller ones."""
-    size = sum(parameter.numel() for parameter in model.model.parameters())
-    large = RATES_OF_LARGE_MODELS + ((HIGHER_RATE,) if rates == "own" else ())
-    return next((grid for limit, grid in RATES_BY_SIZE if size < limit), large)
+    grid = rates_of_size(sum(parameter.numel() for parameter in model.model.parameters()))
+    more = rates == "own" and grid == RATES_OF_LARGE_MODELS
+    return (*grid, HIGHER_RATE) if more else grid
+
+
+def rates_of_size(parameters: int) -> tuple[float, ...]:
+    """Learning rates to choose from for a model of so many parameters."""
+    sizes = (rates for limit, rates in RATES_BY_SIZE if parameters < limit)
+    return next(sizes, RATES_OF_LARGE_MODELS)
+
+
+def usual_rate(parameters: int) -> float:
+    """The middle one of a model's rates, the lower of two."""
+    rates = rates_of_size(parameters)
+    return rates[(len(rates) - 1) // 2]
 
 
 def run_sweep(
     bench: Bench, plan: SweepPlan, store: RunStore, measure: Measure, reporter: Reporter
 ) -> list[RunRecord]:
-    """Measure whatever the store lacks; returns all records of the plan.
+    """Measure in this process whatever the store lacks; returns all records of the plan.
+
+    Raises LayerpickError as `complete_sweep` and `facts_of` do.
+    """
+    size = policies_in_pass(bench, plan.engine, plan.policies_per_pass)
+    passes = LocalPasses(bench, size, measure, reporter)
+    return complete_sweep(facts_of(bench, plan.engine), plan, store, passes, reporter)
+
+
+def complete_sweep(
+    facts: SweepFacts, plan: SweepPlan, store: RunStore, passes: Passes, reporter: Reporter
+) -> list[RunRecord]:
+    """Have whatever the store lacks measured; returns all records of the plan.
 
     Full runs are passes of their own; the layers of one seed, at all rates, share passes.
 
-    Raises LayerpickError when no learning rate of the grid can be shared, when the model cannot be
-    multiplexed, and for float16 models, whose gradients vanish.
+    Raises LayerpickError when no learning rate of the grid can be shared.
     """
-    if bench.model.dtype == torch.float16:
-        raise LayerpickError("float16 is for inference: train with --dtype bfloat16 or float32.")
-    if plan.engine == "multiplexed":
-        check_multiplexing(bench.model)
-    sweep = _Sweep(bench, plan, store, measure, reporter)
-    seeds, rates = range(plan.seeds), bench.learning_rates
-    base = sweep.complete([[RunKey(kind="base", seed=seed)] for seed in seeds])
-    full = sweep.complete(
+    sweep = _Sweep(facts.settings, store, passes, reporter)
+    seeds, rates = range(plan.seeds), facts.learning_rates
+    base = [[RunKey(kind="base", seed=seed)] for seed in seeds]
+    if facts.settings.rates == "own":
+        return sweep.complete([*base, *_full(seeds, rates), *_of_layers(plan.layers, seeds, rates)])
+    first = sweep.complete([*base, *_full(seeds[:1], rates)])
+    rates = (choose_rate([record for record in first if record.run.kind == "full"]),)
+    reporter.note(f"Learning rate {rates[0]:g}, chosen on the full run.")
+    return first + sweep.complete(
+        [*_full(seeds[1:], rates), *_of_layers(plan.layers, seeds, rates)]
+    )
+
+
+def _full(seeds: Sequence[int], rates: Sequence[float]) -> list[list[RunKey]]:
+    return [
+        [RunKey(kind="full", seed=seed, learning_rate=rate)] for seed in seeds for rate in rates
+    ]
+
+
+def _of_layers(
+    layers: Sequence[int], seeds: Sequence[int], rates: Sequence[float]
+) -> list[list[RunKey]]:
+    return [
         [
-            [RunKey(kind="full", seed=seed, learning_rate=rate)]
-            for seed in (seeds if bench.rates == "own" else seeds[:1])
+            RunKey(kind="layer", seed=seed, learning_rate=rate, layer=layer)
+            for layer in layers
             for rate in rates
         ]
-    )
-    if bench.rates == "shared":
-        rates = (choose_rate(full),)
-        reporter.note(f"Learning rate {rates[0]:g}, chosen on the full run.")
-        full += sweep.complete(
-            [[RunKey(kind="full", seed=seed, learning_rate=rates[0])] for seed in seeds[1:]]
-        )
-    layers = sweep.complete(
-        [
-            [
-                RunKey(kind="layer", seed=seed, learning_rate=rate, layer=layer)
-                for layer in plan.layers
-                for rate in rates
-            ]
-            for seed in seeds
-        ]
-    )
-    return [*base, *full, *layers]
+        for seed in seeds
+    ]
 
 
 def choose_rate(trials: Sequence[RunRecord]) -> float:
@@ -161,28 +154,18 @@ def choose_rate(trials: Sequence[RunRecord]) -> float:
 
 
 class _Sweep:
-    def __init__(
-        self,
-        bench: Bench,
-        plan: SweepPlan,
-        store: RunStore,
-        measure: Measure,
-        reporter: Reporter,
-    ):
-        self._bench = bench
+    def __init__(self, settings: RunSettings, store: RunStore, passes: Passes, reporter: Reporter):
+        self._settings = settings
         self._store = store
-        self._measure = measure
+        self._passes = passes
         self._reporter = reporter
-        self._settings = bench.run_settings(plan.engine)
-        # TRL's runs share nothing, so each is kept as soon as it is done.
-        alone = plan.engine == "trl"
-        self._size = 1 if alone else plan.policies_per_pass or policies_that_fit(bench)
 
     def complete(self, families: Sequence[Sequence[RunKey]]) -> list[RunRecord]:
         """Records of all runs; those of one family may share a pass."""
         waiting = False
         while missing := [part for family in families if (part := self._missing(family))]:
-            if any(self._attempt(family) for family in missing):
+            portions = [missing] if self._passes.side_by_side else [[part] for part in missing]
+            if any(self._attempt(portion) for portion in portions):
                 continue
             if not waiting:
                 self._reporter.note("Waiting for runs that another sweep is measuring.")
@@ -194,66 +177,11 @@ class _Sweep:
     def _missing(self, keys: Sequence[RunKey]) -> list[RunKey]:
         return [key for key in keys if self._store.read(key, self._settings) is None]
 
-    def _attempt(self, family: Sequence[RunKey]) -> bool:
-        """Measure what can be claimed of a family; whether there was anything."""
-        with self._store.claim(family) as claimed:
-            ours = self._missing(claimed)  # another sweep may have finished in between
-            for group in self._groups(ours):
-                self._store.write(group)
-        return bool(ours)
-
-    def _groups(self, keys: list[RunKey]) -> Iterator[list[RunRecord]]:
-        """Records of one pass after another; halves passes that do not fit."""
-        while keys:
-            part = keys[: self._size]
-            names = part[0].name if len(part) == 1 else f"{part[0].name} to {part[-1].name}"
-            done = self._reporter.stage(names, self._bench.settings.steps)
-            try:
-                records = self._measure(self._bench, part, done)
-            except RuntimeError as error:
-                if not _out_of_memory(error):
-                    raise
-                self._halve(len(part), error)
-                continue
-            for record in records:
-                if record.reason:
-                    self._reporter.note(f"{record.run.name} failed: {record.reason}.")
-            yield records
-            keys = keys[len(part) :]
-
-    def _halve(self, size: int, error: RuntimeError) -> None:
-        if size == 1:
-            raise LayerpickError(
-                "Even a single run does not fit into memory: give fewer --prompts, a smaller "
-                "--batch-size or a shorter --max-new-tokens."
-            ) from error
-        self._size = size // 2
-        self._reporter.note(f"Out of memory with {size} policies; going on with {self._size}.")
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def policies_that_fit(bench: Bench) -> int:
-    """How many single-layer policies are expected to fit into half of the free memory."""
-    model = bench.model
-    config = model.model.config.get_text_config(decoder=True)
-    trained = 16 * max(model.layers.parameter_count(k) for k in range(len(model.layers)))
-    rows = bench.settings.prompts * bench.settings.group_size
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    size = model.model.get_input_embeddings().weight.element_size()
-    tokens = 2 * bench.sampling.max_new_tokens * bench.task.max_turns
-    cache = rows * tokens * len(model.layers) * 2 * heads * width * size
-    return max(1, int(_free_memory(model.device) / 2 / (trained + cache)))
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
-    return int(psutil.virtual_memory().available)
+    def _attempt(self, families: Sequence[Sequence[RunKey]]) -> bool:
+        """Measure what can be claimed of some families; whether there was anything."""
+        with self._store.claim([key for family in families for key in family]) as claimed:
+            # Another sweep may have finished in between.
+            ours = [self._missing([key for key in keys if key in claimed]) for keys in families]
+            for records in self._passes.measure([keys for keys in ours if keys]):
+                self._store.write(records)
+        return any(ours)

@@ -16,7 +16,7 @@ class GiGpoTrainer(LayerTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Replace TRL's advantage of each episode by the algorithm's of each turn."""
         output = super()._generate_and_score_completions(inputs)
-        work, size = self.work, self.work.group_size
+        work, size = self.work, self.work.settings.group_size
         groups = [self.episodes[i : i + size] for i in range(0, len(self.episodes), size)]
         turns = [values for group in groups for values in work.algorithm.advantages(group)]
         batch = collate(self.episodes, work.model.tokenizer.pad_token_id, work.model.device)

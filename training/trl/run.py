@@ -176,10 +176,9 @@ def make_trainer(
         algorithm=bench.algorithm,
         sampling=bench.sampling,
         trainable=trainable,
-        prompts=bench.settings.prompts,
-        group_size=bench.settings.group_size,
+        settings=bench.settings,
         seed=settings.seed,
-        chunk_tokens=bench.settings.chunk_tokens,
+        chunk_tokens=bench.chunk_tokens,
         micro_batch=settings.micro_batch,
         own_generation=not _trl_generates(settings),
     )

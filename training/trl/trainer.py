@@ -39,6 +39,7 @@ from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.freezing import Trainable
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.settings import RlSettings
 from layerpick.training.tasks.base import Prompt, SingleTurnTask, Task
 from layerpick.training.trl.checkpoint import (
     Checkpoint,
@@ -62,9 +63,7 @@ class Assignment:
     algorithm: Algorithm
     sampling: SamplingSettings
     trainable: Trainable
-    prompts: int
-    """Prompts of one step."""
-    group_size: int
+    settings: RlSettings
     seed: int
     chunk_tokens: int
     """Tokens of one micro-batch, unless `micro_batch` says otherwise."""
@@ -86,11 +85,11 @@ class LayerTrainer(GRPOTrainer):
         self.work = work
         self._note = note
         self._decoding_rows = work.sampling.rows
-        self._row_limit = work.micro_batch or work.prompts * work.group_size
+        self._row_limit = work.micro_batch or work.settings.prompts * work.settings.group_size
         self._asked: tuple[Prompt, ...] = ()
         self.episodes: list[Trajectory] = []
         self.sampling_seconds = 0.0
-        rows = work.prompts * config.max_steps
+        rows = work.settings.prompts * config.max_steps
         beta, config.beta = config.beta, 0.0  # or else a second model would be loaded
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*rollout_func.*")
@@ -117,13 +116,13 @@ class LayerTrainer(GRPOTrainer):
         """Replace the pace-making rows by this step's prompts."""
         work = self.work
         seed = step_seed(work.seed, self.state.global_step)
-        prompts = work.task.prompts("train", work.prompts, seed)
+        prompts = work.task.prompts("train", work.settings.prompts, seed)
         renderer = Renderer.of(work.model.tokenizer, work.task)
         tokens = [list(renderer.tokens(prompt)) for prompt in prompts]
         texts = work.model.tokenizer.batch_decode(tokens)
-        self._asked = tuple(p for p in prompts for _ in range(work.group_size))
-        self._tokens = [ids for ids in tokens for _ in range(work.group_size)]
-        rows = [{"prompt": text} for text in texts for _ in range(work.group_size)]
+        self._asked = tuple(p for p in prompts for _ in range(work.settings.group_size))
+        self._tokens = [ids for ids in tokens for _ in range(work.settings.group_size)]
+        rows = [{"prompt": text} for text in texts for _ in range(work.settings.group_size)]
         output = super()._generate_and_score_completions(rows)
         self._metrics["train"]["signal"].append(float(output["advantages"].any()))
         return output
@@ -161,8 +160,8 @@ class LayerTrainer(GRPOTrainer):
             return play(
                 work.model,
                 work.task,
-                self._asked[:: work.group_size],
-                work.group_size,
+                self._asked[:: work.settings.group_size],
+                work.settings.group_size,
                 replace(work.sampling, rows=rows),
                 seed=step_seed(work.seed, self.state.global_step),
                 streams=(work.trainable.stream,),

@@ -46,6 +46,10 @@ def test_regret_recall_and_pick_by_hand():
     measured = np.array([0.2, 0.9, 0.7, 0.8, 0.1])
     predicted = np.array([0.5, 0.1, 0.9, 0.8, 0.2])
     assert metrics.regret(measured, predicted) == pytest.approx(0.2)  # picks 2: 0.9 − 0.7
+    assert metrics.share_lost(measured, predicted) == pytest.approx(0.2 / 0.9)
+    # Whatever the unit, as long as the base model is its zero.
+    assert metrics.share_lost(3 * measured, predicted) == pytest.approx(0.2 / 0.9)
+    assert metrics.share_lost(-measured, predicted) is None
     assert metrics.top_recall(measured, predicted) == pytest.approx(2 / 3)  # {1,3,2} and {2,3,0}
     layers = np.array([0, 2, 4, 6, 8])
     assert metrics.pick_in({4}, layers, predicted) == 1

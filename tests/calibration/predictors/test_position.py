@@ -13,7 +13,6 @@ from layerpick.calibration.predictors.position import (
     load_position_predictor,
 )
 from layerpick.calibration.sweeps.published import PUBLISHED, find_sweep, published_sweeps
-from layerpick.calibration.sweeps.values import Score, Sweep
 
 
 def features(layers: int) -> LayerFeatures:
@@ -41,25 +40,6 @@ def test_sweeps_are_found_by_model_task_and_algorithm():
     assert found is not None and found.contribution(16) == pytest.approx(1.06, abs=0.01)
     assert find_sweep("Qwen/Qwen3-4B-Base", "code", "grpo") is None
     assert find_sweep("Qwen/Qwen3-4B", "math", "grpo") is None
-
-
-def test_contribution_error_against_simulation():
-    """The delta method against scores redrawn within their errors."""
-    sweep = Sweep(
-        "m", 4, "math", "grpo", "d",
-        Score(0.4, 0.01), Score(0.8, 0.012), {2: Score(0.7, 0.009)}, "test",
-    )  # fmt: skip
-    generator = np.random.default_rng(0)
-    base, full, layer = (
-        generator.normal(score.mean, score.error, 200_000)
-        for score in (sweep.base, sweep.full, sweep.layers[2])
-    )
-    simulated = ((layer - base) / (full - base)).std()
-    assert sweep.contribution_error(2) == pytest.approx(simulated, rel=0.02)
-    unknown = Sweep(
-        "m", 4, "math", "grpo", "d", Score(0.4), Score(0.8), {2: Score(0.7)}, "test"
-    )  # fmt: skip
-    assert unknown.contribution_error(2) is None
 
 
 def test_residuals_come_from_sweeps_left_out():

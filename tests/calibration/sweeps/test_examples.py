@@ -17,6 +17,8 @@ def test_examples_come_back_from_folders(made_examples, write_sweep, tmp_path):
     assert loaded.left_out == ()
     for example, read in zip(written, loaded.examples, strict=True):
         assert read.contributions == pytest.approx(example.contributions, abs=1e-9)
+        assert read.shares == pytest.approx(example.shares, abs=1e-9)
+        assert read.rates == "shared" and read.share_errors[read.shares.argmax()] == 0
         assert (read.family, read.task, read.layers) == (
             example.family,
             example.task,
@@ -72,6 +74,23 @@ def test_what_teaches_nothing_is_named(made_examples, write_sweep, tmp_path):
     assert len(loaded.left_out) == len(said)
     for model, words in said.items():
         assert any(model in each and words in each for each in loaded.left_out), words
+
+
+def test_sweeps_whose_full_run_collapsed_can_still_be_ranked(made_examples, write_sweep, tmp_path):
+    good, collapsed = made_examples(2)
+    write_sweep(good, tmp_path)
+    for file in write_sweep(collapsed, tmp_path).glob("full-*.json"):
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps({**record, "prompt_scores": [0.0] * 64}))
+    loaded = load_examples([tmp_path])
+    assert [example.model for example in loaded.examples] == [good.model]
+    assert any("below the base model" in sentence for sentence in loaded.left_out)
+    (ranked,) = loaded.ranked_only
+    assert ranked.measured.size == 0 and ranked.model == collapsed.model
+    for written, read in zip((good, collapsed), loaded.by_shares, strict=True):
+        assert read.contributions == pytest.approx(written.shares, abs=1e-9)
+        assert read.measured.tolist() == list(range(written.layers))
+        assert int(written.contributions.argmax()) in read.best
 
 
 def test_layers_not_measured_are_not_numbers(made_examples, write_sweep, tmp_path):

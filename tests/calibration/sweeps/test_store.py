@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerpick.calibration.sweeps.measured import difference, read_sweep
+from layerpick.calibration.sweeps.measured import read_sweep
+from layerpick.calibration.sweeps.paired import Measured, difference, share, share_of_score
 from layerpick.calibration.sweeps.store import (
     FolderStore,
     read_folder,
@@ -20,6 +21,7 @@ from layerpick.calibration.sweeps.store import (
     sweep_folder,
     sweep_folders,
 )
+from layerpick.calibration.sweeps.values import Score
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import as_json
 from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
@@ -266,8 +268,7 @@ def test_contributions_best_layer_and_its_equals():
     measured = [reading.contribution(layer) for layer in range(4)]
     assert [m.mean for m in measured] == pytest.approx([0.25, 0.975, 1.0, 0.5], abs=0.05)
     assert [m.mean for m in measured] == pytest.approx([sweep.contribution(k) for k in range(4)])
-    # Prompts differ more than policies do on one prompt: pairing them pays.
-    assert all(0 < m.error < sweep.contribution_error(k) for k, m in enumerate(measured))
+    assert sweep.contributions == dict(enumerate(measured))
     assert {reading.best, *reading.equals} <= {1, 2} and reading.refusal is None
     assert reading.noise_ceiling > 0.75
     tied = read_sweep(sweep_of([0.3, 0.3, 0.3, 0.1], noise=0.3))
@@ -278,6 +279,96 @@ def test_contributions_are_refused_when_rl_gained_nothing():
     reading = read_sweep(sweep_of([0.01, 0.02], full=0.0, prompts=20))
     assert "not more than two standard errors above zero" in reading.refusal
     assert read_sweep(sweep_of([0.01, 0.02], full=0.4)).refusal is None
+
+
+def by_hand(single, base, whole):
+    """C and its error from scores (seeds, prompts), in so many words."""
+    seeds, prompts = whole.shape
+    value = (single.mean() - base.mean()) / (whole.mean() - base.mean())
+    rest = single - base - value * (whole - base)
+    variance = np.var(rest.mean(axis=0), ddof=1) / prompts
+    variance += np.var(rest.mean(axis=1), ddof=1) / seeds if seeds > 1 else 0.0
+    return value, np.sqrt(variance) / abs(whole.mean() - base.mean())
+
+
+def test_shares_of_the_best_layers_gain_need_no_full_run():
+    records = sweep_of([0.1, 0.39, 0.6, 0.2])
+    collapsed = [
+        made("full", r.run.seed, scores=(0.0,) * len(r.prompt_scores))
+        if r.run.kind == "full"
+        else r
+        for r in records
+    ]
+    for runs in (records, collapsed):
+        reading = read_sweep(runs)
+        scores = {layer: found.scores for layer, found in reading.layers.items()}
+        base, best = reading.base.scores, scores[2]
+        assert reading.ranked == (2, 1, 3, 0) and reading.nothing_gained is None
+        for layer, single in scores.items():
+            share = reading.share_of_best(layer)
+            expected = by_hand(single, base, best)
+            assert (share.mean, share.error) == pytest.approx(expected, abs=1e-12)
+            gap = reading.below_best(layer)
+            assert gap.mean == pytest.approx(best.mean() - single.mean(), abs=1e-12)
+            assert gap.error == pytest.approx(difference(best - single).error, abs=1e-12)
+    assert "below the base model" in reading.refusal and not reading.sweep.contributions
+    nothing = read_sweep(sweep_of([0.0, 0.0, -0.01], noise=0.2))
+    assert "nothing to rank" in nothing.nothing_gained
+
+
+def with_full_gains(gains, error=0.02):
+    """A sweep whose full runs gain these, one for each seed, each with this standard error."""
+    prompts = 50
+    generator = np.random.default_rng(0)
+    records = sweep_of([0.1, 0.3, 0.2], seeds=len(gains), prompts=prompts, noise=0.0)
+    base = np.array(records[0].prompt_scores)
+    for seed, gain in enumerate(gains):
+        noise = generator.standard_normal(prompts)
+        noise = (noise - noise.mean()) / noise.std(ddof=1) * error * np.sqrt(prompts)
+        (index,) = (i for i, r in enumerate(records) if (r.run.kind, r.run.seed) == ("full", seed))
+        records[index] = made("full", seed, scores=tuple(base + gain + noise))
+    return read_sweep(records)
+
+
+def test_full_runs_that_contradict_each_other_refuse_contributions():
+    """As on Gemma 3 at 3e-5: 1.00 with one seed, 0.14 with the other, from 0.51."""
+    collapsed = with_full_gains([0.49, -0.37])
+    assert "contradict each other, gaining +0.490 ± 0.020, -0.370 ± 0.020" in collapsed.refusal
+    # The mean of these is clearly above zero, but one of them is not.
+    assert "contradict" in with_full_gains([0.5, 0.5, 0.5, 0.5, -0.1]).refusal
+    assert with_full_gains([0.5, 0.5, 0.5, 0.5, -0.1]).gain.mean > 3 * 0.1
+    # Apart, but not by more than their mean; or by more, but within their errors.
+    assert with_full_gains([0.5, 0.4, 0.3]).refusal is None
+    assert with_full_gains([0.02, 0.1, 0.1, 0.1, 0.1], error=0.05).refusal is None
+    assert "below the base model" in with_full_gains([-0.2, -0.3]).refusal
+    assert "not more than two standard errors" in with_full_gains([0.01, 0.0]).refusal
+
+
+def test_a_run_outside_a_sweep_is_itself_in_every_seed():
+    generator = np.random.default_rng(0)
+    base, full = generator.random((2, 3, 40)) * 0.2 + np.array([0.0, 0.5]).reshape(2, 1, 1)
+    single = generator.random(40)
+    measured = [Measured(s, (0, 1, 2), (), s.mean(axis=1)) for s in (base, full)]
+    found = share(Measured.once(single), *measured)
+    expected = by_hand(np.tile(single, (3, 1)), base, full)
+    assert (found.mean, found.error) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_share_of_a_bare_score_against_simulation():
+    """Single and base are paired by prompt; the whole is drawn anew within its error."""
+    generator = np.random.default_rng(0)
+    values, errors = [], []
+    for _ in range(4000):
+        shared = generator.uniform(0.2, 0.4, 60)
+        single, base = (
+            Measured.once(shared + gain + 0.1 * generator.standard_normal(60)) for gain in (0.3, 0)
+        )
+        whole = Score(0.7 + 0.015 * generator.standard_normal(), 0.015)
+        share = share_of_score(single, base, whole)
+        values.append(share.mean)
+        errors.append(share.error)
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.05)
+    assert share_of_score(single, base, Score(0.7)).error is None
 
 
 def test_one_seed_has_no_noise_ceiling_and_failures_are_told():

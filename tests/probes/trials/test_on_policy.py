@@ -16,7 +16,8 @@ from layerpick.probes.trials.on_policy import (
     WarmUpProbe,
     chosen_steps,
     curve,
-    training_settings,
+    warm_up_rate,
+    warm_up_settings,
 )
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, TrainedCopy
@@ -224,9 +225,10 @@ def test_what_makes_it_impossible_is_said(make, probe_input, tiny, monkeypatch):
 
 
 def test_groups_are_as_large_as_the_rollouts(make, tiny):
-    settings = training_settings(make(tiny("gpt2"), Budget()))
+    shared = make(tiny("gpt2"), Budget())
+    settings = warm_up_settings(shared)
     assert (settings.steps, settings.prompts, settings.group_size) == (5, 16, 4)
-    assert settings.learning.learning_rate == pytest.approx(4 * RATE)
+    assert warm_up_rate(shared) == pytest.approx(4 * RATE)
 
 
 @pytest.mark.real

@@ -64,9 +64,9 @@ SETTINGS = RunSettings(
     heldout_samples=2,
     prompts_hash="01",
 )
-# Prompts' scores whose mean is the first number, and whose standard error is 0.01.
-BASE, FULL = (0.19, 0.21), (0.69, 0.71)
-LAYERS = {0: (0.44, 0.46), 1: (0.59, 0.61), 2: (0.29, 0.31), 3: (0.74, 0.76)}
+# Each of two prompts; standard errors over them are 0.01 to 0.04.
+BASE, FULL = (0.19, 0.21), (0.68, 0.72)
+LAYERS = {0: (0.42, 0.48), 1: (0.59, 0.61), 2: (0.34, 0.26), 3: (0.74, 0.76)}
 CONTRIBUTIONS = {0: 0.5, 1: 0.8, 2: 0.2, 3: 1.1}
 
 
@@ -196,16 +196,27 @@ def finished_run(path, layers=(3,), base=BASE, trained=(0.64, 0.66), **others):
     return folder
 
 
-def error_by_hand(contribution):
-    """All scores have standard error 0.01 and the full gain is 0.5."""
-    return 0.01 / 0.5 * math.sqrt(1 + (contribution - 1) ** 2 + contribution**2)
+def paired(single):
+    """Contribution and its error, by prompt: prompts are the same for all three policies."""
+    gains = [s - b for s, b in zip(single, BASE, strict=True)]
+    whole = [f - b for f, b in zip(FULL, BASE, strict=True)]
+    share = sum(gains) / sum(whole)
+    rest = [g - share * w for g, w in zip(gains, whole, strict=True)]
+    return share, abs(rest[0] - rest[1]) / 2 / (sum(whole) / 2)  # of two numbers: half their gap
 
 
 def test_a_suggestion_against_a_sweep(sweep):
     found = verify_suggestion(suggestion(), reading(sweep))
     assert {x.layer: x.measured for x in found.layers} == pytest.approx(CONTRIBUTIONS)
+    own = reading(sweep)
     for layer in found.layers:
-        assert layer.error == pytest.approx(error_by_hand(layer.measured), rel=1e-6)
+        expected = paired(LAYERS[layer.layer])
+        assert (layer.measured, layer.error) == pytest.approx(expected, rel=1e-6)
+        # One contribution, one error: `sweep --show` says the same.
+        assert layer.error == own.contribution(layer.layer).error
+        assert layer.score == pytest.approx(sum(LAYERS[layer.layer]) / 2)
+    assert found.share_lost == pytest.approx((0.75 - 0.60) / (0.75 - 0.20))
+    assert found.share_lost_error == pytest.approx(0.0, abs=1e-9)  # both layers answer alike
     assert found.pick.layer == 1 and found.pick.predicted == 0.9
     assert (found.rank, found.best) == (2, 3)
     assert found.regret == pytest.approx(1.1 - 0.8)
@@ -215,7 +226,8 @@ def test_a_suggestion_against_a_sweep(sweep):
     assert found.rank_correlation == pytest.approx(0.8)
     assert found.refusal is None and found.noise_ceiling is None
     text = " ".join(sentences(found))
-    assert "Rank 2 of 4 measured layers (the best is layer 3); regret 0.30." in text
+    assert "Rank 2 of 4 measured layers (the best is layer 3); regret 0.30; share of" in text
+    assert "gain lost 0.27 ± 0.00." in text
     assert "the interval 0.75 … 1.05 held" in text
 
 
@@ -223,18 +235,47 @@ def test_a_run_against_a_sweep(sweep, tmp_path):
     """The run's own score counts, not the sweep's of that layer."""
     run = finished_run(tmp_path / "run", steps=7)
     found = verify_run(run, suggestion(pick=3), reading(sweep))
-    assert found.pick.measured == pytest.approx((0.65 - 0.2) / 0.5)
-    assert found.pick.error == pytest.approx(error_by_hand(0.9), rel=1e-6)
-    assert (found.rank, found.best, found.regret) == (1, 3, 0.0)
+    expected = paired((0.64, 0.66))
+    assert (found.pick.measured, found.pick.error) == pytest.approx(expected, rel=1e-6)
+    assert (found.rank, found.best, found.regret, found.share_lost) == (1, 3, 0.0, 0.0)
     assert found.interval_held is False  # 0.45 … 0.75
     assert found.differences == ("steps: 7 here, 2 in the sweep",)
+
+
+def test_a_run_on_other_prompts_is_not_paired(sweep, tmp_path):
+    run = finished_run(tmp_path / "run", (0,), prompts_hash="other", base=(0.29, 0.31))
+    found = verify_run(run, suggestion(pick=0), reading(sweep))
+    assert found.pick.measured == pytest.approx((0.65 - 0.3) / (0.7 - 0.3))
+    assert found.pick.error > 0 and found.share_lost_error is None
+    assert found.differences == ("prompts_hash: other here, 01 in the sweep",)
+
+
+def test_a_sweep_without_contributions_still_ranks(sweep):
+    (folder,) = sweep.glob("*/*")
+    (folder / "full-lr0.001-seed0.json").unlink()
+    FolderStore(folder).write([record("full", (0.01, 0.02))])
+    found = verify_suggestion(suggestion(), reading(sweep))
+    assert "below the base model" in found.refusal
+    assert all(layer.measured is None for layer in found.layers) and found.regret is None
+    assert (found.rank, found.best) == (2, 3)
+    assert found.share_lost == pytest.approx((0.75 - 0.60) / (0.75 - 0.20))
+    assert found.rank_correlation == pytest.approx(0.8)
+    text = " ".join(sentences(found))
+    assert "No contributions." in text and "Rank 2 of 4" in text and "regret" not in text
 
 
 def test_a_run_with_only_a_full_score(tmp_path):
     run = finished_run(tmp_path / "run")
     found = verify_pair(run, None, Score(0.7, 0.01))
     assert found.pick.measured == pytest.approx(0.9)
-    assert found.pick.error == pytest.approx(error_by_hand(0.9), rel=1e-6)
+    # (S − 0.1 base) by prompt is 0.621 and 0.639; the full score's own error counts 0.9 times.
+    assert found.pick.error == pytest.approx(math.hypot(0.009, 0.009) / 0.5, rel=1e-6)
+    full = finished_run(tmp_path / "full", layers=None, trained=FULL)
+    by_prompt = verify_pair(run, None, full_score(str(full.path)))
+    expected = paired((0.64, 0.66))
+    assert (by_prompt.pick.measured, by_prompt.pick.error) == pytest.approx(expected, rel=1e-6)
+    other = finished_run(tmp_path / "other", layers=None, trained=FULL, prompts_hash="other")
+    assert verify_pair(run, None, other).pick.error > by_prompt.pick.error
     assert found.rank is None and found.regret is None and found.refusal is None
     assert verify_pair(run, None, Score(0.7)).pick.error is None
     alone = verify_pair(run, None, None)

@@ -12,12 +12,13 @@ import torch
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.batches.packed import pack, packed_log_probs, packs
 from layerpick.training.batches.padded import collate, token_log_probs, token_values
-from layerpick.training.engine.learner import Learner, LearningSettings, lessons_of
-from layerpick.training.engine.loop import TrainingSettings, step_seed, train
+from layerpick.training.engine.learner import Learner, lessons_of
+from layerpick.training.engine.loop import step_seed, train
 from layerpick.training.engine.policies import FIRST_LAYER_STREAM, FullPolicy
 from layerpick.training.engine.stacked import SingleLayerPolicies, check_multiplexing
 from layerpick.training.episodes.play import SamplingSettings, play
 from layerpick.training.errors import LayerpickError
+from layerpick.training.settings import RlSettings
 from layerpick.training.tasks.base import (
     Episodes,
     Prompt,
@@ -136,8 +137,10 @@ def test_gradients_and_losses_are_those_of_policies_alone(tiny, name, task):
     groups = sampled(policies, task)
     longest = SAMPLING.max_new_tokens * task.max_turns
     lessons = [lesson for k in range(3) for lesson in lessons_of(k, groups[k], algorithm, longest)]
-    settings = LearningSettings(1e-3, EPSILON, BETA)
-    losses = Learner(policies, settings, TEMPERATURE, model, chunk_tokens=150).gradients(lessons)
+    settings = RlSettings(epsilon=EPSILON, beta=BETA)
+    losses = Learner(policies, settings, 1e-3, TEMPERATURE, model, chunk_tokens=150).gradients(
+        lessons
+    )
     for k in range(3):
         network, layer = with_layer(model, k)
         adopt(layer, policies.copies[k])
@@ -166,9 +169,9 @@ def adopt(layer, trained):
 @pytest.mark.parametrize("name", MEASURED)
 def test_five_steps_give_the_weights_of_separate_runs(tiny, name):
     model, task, algorithm = tiny(name), Vowels(TaskSettings()), make_algorithm("grpo")
-    settings = TrainingSettings(LearningSettings(RATE, EPSILON, BETA), 5, 3, 4)
+    settings = RlSettings(5, 3, 4, EPSILON, BETA)
     policies = SingleLayerPolicies(model, range(3))
-    runs = train(policies, model, task, algorithm, SAMPLING, settings, seed=5)
+    runs = train(policies, model, task, algorithm, SAMPLING, settings, RATE, seed=5)
     for k in range(3):
         network, layer = with_layer(model, k)
         rewards = train_plainly(model, network, layer, FIRST_LAYER_STREAM + k, task, algorithm)
@@ -182,8 +185,8 @@ def test_policies_of_one_layer_at_several_rates_are_their_separate_runs(tiny, na
     algorithm = make_algorithm("gigpo" if task.max_turns > 1 else "grpo")
     layers, rates = (0, 1, 1, 1, 2, 2), (RATE, RATE, 4 * RATE, 2 * RATE, 4 * RATE, RATE)
     policies = SingleLayerPolicies(model, layers)
-    settings = TrainingSettings(LearningSettings(rates, EPSILON, BETA), 5, 3, 4)
-    runs = train(policies, model, task, algorithm, SAMPLING, settings, seed=5)
+    settings = RlSettings(5, 3, 4, EPSILON, BETA)
+    runs = train(policies, model, task, algorithm, SAMPLING, settings, rates, seed=5)
     for policy, (layer, rate) in enumerate(zip(layers, rates, strict=True)):
         network, own = with_layer(model, layer)
         stream = FIRST_LAYER_STREAM + layer
@@ -214,9 +217,9 @@ def train_plainly(model, network, trained, stream, task, algorithm, rate=RATE):
 
 def test_the_full_policy_trains_every_parameter(tiny):
     model, task, algorithm = tiny("llama"), Vowels(TaskSettings()), make_algorithm("dr_grpo")
-    settings = TrainingSettings(LearningSettings(RATE, EPSILON, BETA), 5, 3, 4)
+    settings = RlSettings(5, 3, 4, EPSILON, BETA)
     policy = FullPolicy(model)
-    (run,) = train(policy, model, task, algorithm, SAMPLING, settings, seed=5)
+    (run,) = train(policy, model, task, algorithm, SAMPLING, settings, RATE, seed=5)
     network = copy.deepcopy(model.model).requires_grad_(True)
     rewards = train_plainly(model, network, network, policy.streams[0], task, algorithm)
     assert run.rewards == pytest.approx(rewards)
@@ -228,7 +231,7 @@ def test_old_log_probs_clip_the_ratio(tiny):
     model, task, algorithm = tiny("qwen3"), Vowels(TaskSettings()), make_algorithm("grpo")
     policies = SingleLayerPolicies(model, [1])
     (groups,) = sampled(policies, task)
-    learner = Learner(policies, LearningSettings(1e-3, EPSILON, BETA), TEMPERATURE, model)
+    learner = Learner(policies, RlSettings(epsilon=EPSILON, beta=BETA), 1e-3, TEMPERATURE, model)
     fresh = lessons_of(0, groups, algorithm, 6)
     before = [values for _, values in learner.log_probs(fresh)]
     scatter(policies)
@@ -248,14 +251,14 @@ def test_old_log_probs_clip_the_ratio(tiny):
 
 def test_policies_that_break_are_stopped_alone(tiny):
     model, task, algorithm = tiny("gpt2"), Vowels(TaskSettings()), make_algorithm("grpo")
-    settings = TrainingSettings(LearningSettings(1e-3), 3, 3, 4)
+    settings = RlSettings(3, 3, 4)
     unharmed = SingleLayerPolicies(model, [0])
-    train(unharmed, model, task, algorithm, SAMPLING, settings, seed=1)
+    train(unharmed, model, task, algorithm, SAMPLING, settings, 1e-3, seed=1)
     policies = SingleLayerPolicies(model, range(3))
     policies.parameters(1)[0].register_hook(lambda gradient: gradient * float("nan"))
     with torch.no_grad():  # writes nothing but padding, which earns no gradient
         policies.parameters(2)[0].fill_(float("nan"))
-    runs = train(policies, model, task, algorithm, SAMPLING, settings, seed=1)
+    runs = train(policies, model, task, algorithm, SAMPLING, settings, 1e-3, seed=1)
     assert runs[0].failure is None and len(runs[0].rewards) == 3
     assert "gradient of step 0" in runs[1].failure and len(runs[1].rewards) == 1
     assert "weights" in runs[2].failure
@@ -303,13 +306,32 @@ def test_trained_weights_are_float32_and_learn_from_bfloat16_models(tiny):
     half = replace(model, model=copy.deepcopy(model.model).bfloat16())
     half = replace(half, layers=replace(model.layers, modules=tuple(half.model.model.layers)))
     task, algorithm = Vowels(TaskSettings()), make_algorithm("grpo")
-    settings = TrainingSettings(LearningSettings(1e-5), 2, 3, 4)
+    settings = RlSettings(2, 3, 4)
     for policies in (SingleLayerPolicies(half, range(3)), FullPolicy(half)):
         before = [p.clone() for p in policies.parameters(0)]
-        runs = train(policies, half, task, algorithm, SAMPLING, settings, seed=0)
+        runs = train(policies, half, task, algorithm, SAMPLING, settings, 1e-5, seed=0)
         assert all(run.failure is None for run in runs)
         assert all(p.dtype == torch.float32 for p in policies.parameters(0))
         assert 0 < relative(policies.parameters(0), before) < 1e-3
+
+
+def test_a_bfloat16_policy_acts_with_the_weights_of_its_last_update(tiny):
+    """Casts follow the float32 weights after every step of the optimizer."""
+    model = tiny("qwen3")
+    half = replace(model, model=copy.deepcopy(model.model).bfloat16())
+    half = replace(half, layers=replace(model.layers, modules=tuple(half.model.model.layers)))
+    task, algorithm = Vowels(TaskSettings()), make_algorithm("grpo")
+    for kind in (lambda: SingleLayerPolicies(half, [1]), lambda: FullPolicy(half)):
+        policies = kind()
+        train(policies, half, task, algorithm, SAMPLING, RlSettings(2, 3, 4), 1e-2, seed=0)
+        acts = policies.decoder([0]).extend([[5, 6, 7]])
+        network = copy.deepcopy(half.model)
+        part = network.model.layers[1] if len(policies.parameters(0)) < 15 else network
+        part.load_state_dict(policies.copies[0].trained, strict=False)
+        expected = network(torch.tensor([[5, 6, 7]])).logits[:, -1]
+        untrained = half.model(torch.tensor([[5, 6, 7]])).logits[:, -1]
+        off = (acts.float() - expected.float()).abs().max()
+        assert off < 0.1 * (expected - untrained).abs().max()
 
 
 @pytest.mark.parametrize("name", ["grpo", "dr_grpo"])
@@ -320,7 +342,7 @@ def test_the_loss_is_trls(tiny, tmp_path, name):
     model, task, algorithm = tiny("llama"), Vowels(TaskSettings()), make_algorithm(name)
     policies = SingleLayerPolicies(model, [2])
     (groups,) = sampled(policies, task)
-    learner = Learner(policies, LearningSettings(1e-3, EPSILON, BETA), TEMPERATURE, model)
+    learner = Learner(policies, RlSettings(epsilon=EPSILON, beta=BETA), 1e-3, TEMPERATURE, model)
     longest = SAMPLING.max_new_tokens
     before = [v for _, v in learner.log_probs(lessons_of(0, groups, algorithm, longest))]
     scatter(policies)

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import nn
 
-from layerpick.training.errors import LayerpickError
 from layerpick.training.models.freezing import (
     ChangeCheck,
     FreezingError,
@@ -11,7 +10,6 @@ from layerpick.training.models.freezing import (
     freeze,
     no_graph_below,
     optimizer_bytes,
-    parse_layers,
     thaw,
 )
 
@@ -160,12 +158,3 @@ def test_no_graph_below_the_trained_layer(tiny, checkpointing):
         loss_of(model).backward()
     assert passes == [1, 1, 2 if checkpointing else 1]
     assert graphs == {0: False, 1: False, 2: True}
-
-
-def test_layers_as_typed():
-    assert parse_layers("all", 4) is None
-    assert parse_layers("3,1,3", 4) == (1, 3)
-    with pytest.raises(LayerpickError, match="layers 0 to 3"):
-        parse_layers("4", 4)
-    with pytest.raises(LayerpickError, match="none of"):
-        parse_layers("first", 4)

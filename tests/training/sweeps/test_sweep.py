@@ -23,15 +23,16 @@ from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import held_out
 from layerpick.training.errors import LayerpickError
+from layerpick.training.models.choosing import choose_layers
 from layerpick.training.models.defaults import read_defaults, reference_model, with_defaults
+from layerpick.training.settings import RlSettings
 from layerpick.training.sweeps.multiplexed import (
     Bench,
-    SweepSettings,
     run_pass,
 )
 from layerpick.training.sweeps.one_by_one import run_trl_pass
 from layerpick.training.sweeps.records import RunKey
-from layerpick.training.sweeps.sweep import SweepPlan, choose_layers, choose_rate, run_sweep
+from layerpick.training.sweeps.sweep import SweepPlan, choose_rate, run_sweep
 from layerpick.training.tasks.settings import FIRST_SETTINGS, TaskSettings
 from layerpick.training.tasks.table import make_task
 
@@ -54,7 +55,7 @@ def bench(tiny, tmp_path):
         task=task,
         algorithm=make_algorithm("grpo"),
         sampling=SamplingSettings(4, rows=1000),
-        settings=SweepSettings(steps=4, prompts=4, group_size=4),
+        settings=RlSettings(steps=4, prompts=4, group_size=4),
         heldout=held_out(task, 16, 2),
         learning_rates=(1e-4, 3e-3),
     )
@@ -157,7 +158,7 @@ def test_settings_that_came_later_leave_old_hashes_alone():
 
 
 def test_training_raises_the_reward(bench):
-    bench = replace(bench, settings=SweepSettings(steps=30, prompts=4, group_size=8))
+    bench = replace(bench, settings=RlSettings(steps=30, prompts=4, group_size=8))
     (full,) = run_pass(bench, [RunKey(kind="full", seed=0, learning_rate=3e-3)])
     (base,) = run_pass(bench, [RunKey(kind="base", seed=0)])
     assert full.score > base.score + 3 * base.error
@@ -169,7 +170,7 @@ def test_too_large_a_pass_is_halved(bench, tmp_path):
     def tight(bench, keys, on_step):
         sizes.append(len(keys))
         if len(keys) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
         return run_pass(bench, keys, on_step)
 
     plan = SweepPlan((0, 1, 2), policies_per_pass=3)
@@ -177,7 +178,7 @@ def test_too_large_a_pass_is_halved(bench, tmp_path):
     assert sizes[-4:] == [3, 1, 1, 1] and len(records) == 1 + 2 + 3
 
     def never(bench, keys, on_step):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
     with pytest.raises(LayerpickError, match="single run does not fit"):
         run_sweep(bench, plan, FolderStore(tmp_path / "other"), never, Silent())

@@ -107,14 +107,14 @@ def test_a_run_is_the_multiplexed_engines_run(
     policies = (
         FullPolicy(bench.model) if layers is None else SingleLayerPolicies(bench.model, layers)
     )
-    training = bench.training(2e-4)
     (run,) = train_multiplexed(
         policies,
         bench.model,
         bench.task,
         bench.algorithm,
         bench.sampling,
-        training,
+        bench.settings,
+        2e-4,
         seed=3,
     )
     bench = make_bench(tiny(family), algorithm, beta=0.02)
@@ -207,7 +207,8 @@ def test_gigpo_runs(tiny, make_bench, tmp_path, scripted):
         bench.task,
         bench.algorithm,
         bench.sampling,
-        bench.training(1e-3),
+        bench.settings,
+        1e-3,
         seed=0,
     )
     bench = make_bench(tiny("llama"), "gigpo", task=scripted, group_size=2)

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Measures the sweeps of pretrained models in sweeps/, each policy at its own rate. From the top of
+# the repository: bash calibration/data/measure_pretrained.sh SMOLLM2.gguf GEMMA.gguf SVAMP.json [NAME…]
+# What is there already is not measured again; a pass takes minutes, a sweep about half an hour.
+set -eu
+smollm2=$1 gemma=$2 svamp=$3
+shift 3
+layerpick=${LAYERPICK:-layerpick}
+data=calibration/data/datasets
+common=(--dtype bfloat16 --prompts 8 --group-size 8 --steps 24 --seeds 2 --layers every:2
+  --heldout-prompts 200 --heldout-samples 2 --stop '\n' --policies-per-pass 15
+  --probes weights,hidden,gradient,one_step,off_policy --probe-prompts 16
+  --out calibration/data/sweeps)
+rates=1e-5,3e-5,1e-4
+
+sweep() { # model, name, options
+  local model=$1 name=$2
+  shift 2
+  "$layerpick" sweep "$model" --name "$name" --lr-grid "$rates" "${common[@]}" "$@"
+}
+sums=(--task math --max-new-tokens 5
+  --dataset 'reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=2'
+  --template '13 + 25 = 38\n7 - 2 = 5\n6 + 41 = 47\n35 - 4 = 31\n{expression} =')
+products=(--task math --max-new-tokens 5
+  --dataset 'reasoning-gym:products?min_terms=2&max_terms=2&min_digits=1&max_digits=2'
+  --template '3 * 15 = 45\n17 * 2 = 34\n5 * 6 = 30\n4 * 11 = 44\n{expression} =')
+letters=(--task math --max-new-tokens 3
+  --dataset 'reasoning-gym:letter_counting?min_words=1&max_words=1'
+  --template "letter a in ['banana']: 3\nletter o in ['sort']: 1\nletter e in ['see']: 2\nletter {target_letter} in {span}:")
+divisors=(--task math --max-new-tokens 4
+  --dataset 'reasoning-gym:gcd?min_numbers=2&max_numbers=2&min_value=2&max_value=40'
+  --template 'gcd [12, 18] = 6\ngcd [7, 10] = 1\ngcd [30, 10] = 10\ngcd {numbers} =')
+programs=(--task code --max-new-tokens 7 --dataset "$data/one_step_programs.jsonl" --heldout-prompts 40
+  --heldout-samples 8 --template '# minus 4\ndef f(x): return x - 4\n# double\ndef f(x): return x * 2\n{prompt}')
+corridor=(--task agentic --algorithm gigpo --max-new-tokens 3 --env "$data/worlds.py:Corridor"
+  --template 'Door 3, wanted 5:\n> up\nDoor 4, wanted 5:\n> up\n\nDoor 17, wanted 16:\n> down\n\nDoor 9, wanted 7:\n> down\nDoor 8, wanted 7:\n> down\n\n{prompt}')
+words=(--task math --max-new-tokens 10 --temperature 0.5 --dataset "$svamp" --template 'Q: Tom has 5 apples and buys 3 more apples. How many apples does Tom have?\nA: 5 + 3 = 8\nQ: A book has 20 pages. Sue has read 12 of them. How many pages are left?\nA: 20 - 12 = 8\nQ: {prompt}\nA:')
+
+measure() {
+  case $1 in
+    smollm2-letters) sweep "$smollm2" letters "${letters[@]}" ;;
+    smollm2-corridor) sweep "$smollm2" corridor "${corridor[@]}" ;;
+    smollm2-products) sweep "$smollm2" products "${products[@]}" ;;
+    smollm2-sums) sweep "$smollm2" sums "${sums[@]}" ;;
+    smollm2-divisors) sweep "$smollm2" divisors --algorithm dr_grpo "${divisors[@]}" ;;
+    smollm2-programs) sweep "$smollm2" programs "${programs[@]}" ;;
+    smollm2-words) sweep "$smollm2" words "${words[@]}" ;;
+    gemma-letters) sweep "$gemma" letters "${letters[@]}" ;;
+    gemma-corridor) sweep "$gemma" corridor "${corridor[@]}" ;;
+    gemma-products) sweep "$gemma" products --algorithm dr_grpo "${products[@]}" ;;
+    gemma-sums) sweep "$gemma" sums "${sums[@]}" ;;
+    gemma-programs) sweep "$gemma" programs "${programs[@]}" ;;
+    gemma-words) sweep "$gemma" words "${words[@]}" ;;
+    gemma-divisors) sweep "$gemma" divisors "${divisors[@]}" ;;
+    *) echo "There is no sweep $1." >&2; exit 2 ;;
+  esac
+}
+all=(smollm2-letters gemma-letters smollm2-corridor gemma-sums smollm2-products gemma-corridor
+  smollm2-programs gemma-programs smollm2-sums gemma-products smollm2-divisors gemma-words
+  smollm2-words gemma-divisors)
+for name in "${@:-${all[@]}}"; do measure "$name"; done

@@ -1,0 +1,1 @@
+"""`layerpick compare`: do sweeps rank layers alike?"""

@@ -1,0 +1,1 @@
+"""`layerpick export`: what other trainers need to train exactly the chosen layer."""

@@ -1,0 +1,1 @@
+"""One file per trainer: how it is told to train exactly some layers."""
