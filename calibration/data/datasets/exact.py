@@ -3,9 +3,7 @@
 
 def exact(completions, answer, **_):
     """Exact, but for white space and case."""
-
     def plain(text):
         lines = str(text).strip().splitlines() or [""]
         return "".join(lines[0].lower().split()).strip(".'\"")
-
     return [float(plain(c) == plain(a)) for c, a in zip(completions, answer)]
