@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from layerpick.calibration.judging.accuracy import METRICS, Estimate
@@ -69,7 +70,7 @@ def sentences(evaluated: Evaluated) -> list[str]:
             lines.append(
                 f"{name}: {len(level.lacking)} features left out, because not every model has them."
             )
-    lines += [f"Not evaluated: {note}" for note in found.notes]
+    lines += [f"Not evaluated: {escape(note)}" for note in found.notes]
     return lines
 
 
@@ -149,7 +150,7 @@ def _sweeps(found: Evaluation) -> Table:
     table = _table("Every sweep", "model · task · algorithm", *headings)
     for example in found.examples:
         table.add_row(
-            example.name,
+            escape(example.name),
             str(len(example.measured)),
             "" if example.noise_ceiling is None else f"{example.noise_ceiling:.2f}",
             ", ".join(map(str, sorted(example.best))),

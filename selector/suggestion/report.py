@@ -77,7 +77,7 @@ def sentences(suggestion: Suggestion) -> list[str]:
             f"they last."
         )
     if suggestion.measured_by:
-        lines.append(f"Measured contributions: {suggestion.measured_by}.")
+        lines.append(f"Measured contributions: {escape(str(suggestion.measured_by))}.")
     if suggestion.task.prompt_form:
         lines.append(f"Prompts: {escape(suggestion.task.prompt_form)}.")
     if suggestion.task.note:
@@ -100,7 +100,7 @@ def sentences(suggestion: Suggestion) -> list[str]:
 
 def _table(suggestion: Suggestion) -> Table:
     title = (
-        f"{suggestion.model.id} · {suggestion.task.name} ({suggestion.task.source}) · "
+        f"{escape(suggestion.model.id)} · {suggestion.task.name} ({escape(suggestion.task.source)}) · "
         f"{suggestion.task.algorithm}"
     )
     table = Table(title=title, title_justify="left")
