@@ -94,5 +94,5 @@ def run(arguments: list[str] | None = None) -> int:
 def _failed(sentence: str, code: int = LayerpickError.exit_code) -> int:
     with suppress(OSError):  # where even that cannot be said, the code says it
         print(f"Error: {sentence.rstrip('.')}.", file=sys.stderr)
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - nothing is flushed there at the end
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - nothing is flushed there at the end
     return code

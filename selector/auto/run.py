@@ -12,7 +12,8 @@ from layerpick.selector.settings import HeldOutChoice, ModelChoice, RlSettings, 
 from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
 from layerpick.selector.training_run.run import Trained, default_out, make_bench, run_training
-from layerpick.selector.training_run.settings import TrainingChoice
+from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
+from layerpick.selector.training_run.strategy import FULL, choose_strategy, folder_name
 from layerpick.selector.verification import run as verifying
 from layerpick.selector.verification.find import find_reading
 from layerpick.selector.verification.result import Verification
@@ -26,7 +27,8 @@ class Outcome:
     """What came of it all."""
 
     place: Path
-    suggestion: Suggestion
+    suggestion: Suggestion | None
+    """None where no prediction was asked for."""
     picked: Trained
     full: Trained | None
     verification: Verification
@@ -34,8 +36,12 @@ class Outcome:
     @property
     def headline(self) -> str:
         """Which layer, how much of the full gain, at what share of the cost."""
-        pick, result = self.suggestion.pick, self.picked.result
-        layers = self.suggestion.model.layers
+        result, strategy = self.picked.result, self.picked.strategy
+        trained = strategy.in_words
+        if strategy.layers is not None:
+            count = self.picked.folder.description().settings.layers
+            together = "alone" if len(strategy.layers) == 1 else "together"
+            trained = f"{trained} of {count} {together}"
         parameters = result.cost.trainable_parameters / result.full_parameters
         cost = f"{parameters:.0%} of the parameters"
         if self.full is not None:
@@ -44,13 +50,10 @@ class Outcome:
         verdict = self.verification.pick
         scores = f"{result.base.mean:.2f} → {result.trained.mean:.2f}"
         if verdict.measured is None:
-            return (
-                f"Training layer {pick} of {layers} alone took the score from {scores}, with "
-                f"{cost} trained."
-            )
+            return f"Training {trained} took the score from {scores}, with {cost} trained."
         error = "" if verdict.error is None else f" ± {verdict.error:.0%}"
         return (
-            f"Training layer {pick} of {layers} alone recovered {verdict.measured:.0%}{error} of "
+            f"Training {trained} recovered {verdict.measured:.0%}{error} of "
             f"the full-parameter gain ({scores}) at {cost}."
         )
 
@@ -64,6 +67,7 @@ def run_auto(
     sampling: SamplingChoice,
     rl: RlSettings,
     heldout: HeldOutChoice,
+    strategy: StrategyChoice,
     choice: TrainingChoice,
     seed: int,
     with_full: bool,
@@ -78,26 +82,40 @@ def run_auto(
         return make_bench(prepared, algorithm, rl, heldout, choice.learning_rate)
 
     bench = load()
-    place = out or default_out(bench, "auto", seed)
-    suggestion = find_suggestion(
-        None,
-        place,
-        model,
-        task,
-        settings=settings,
-        algorithm=algorithm,
-        sampling=sampling,
-        rl=rl,
-        seed=seed,
-        reporter=reporter,
-    )
-    check_suggestion(suggestion, bench)
-    reporter.note(f"Layer {suggestion.pick} is picked.")
-    picked = run_training(bench, (suggestion.pick,), choice, seed, place / "layer", reporter)
+    name = folder_name(strategy)
+    place = out or default_out(bench, "auto" if name == "auto" else f"auto-{name}", seed)
+    suggestions: list[Suggestion] = []
+
+    def advise() -> Suggestion:
+        suggestions.append(
+            find_suggestion(
+                None,
+                place,
+                model,
+                task,
+                settings=settings,
+                algorithm=algorithm,
+                sampling=sampling,
+                rl=rl,
+                seed=seed,
+                reporter=reporter,
+            )
+        )
+        check_suggestion(suggestions[0], bench)
+        return suggestions[0]
+
+    chosen = choose_strategy(strategy, bench, advise)
+    if chosen == FULL:
+        raise LayerpickError(
+            "--layer all is what --with-full compares with: use `layerpick train`."
+        )
+    reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
+    picked = run_training(bench, chosen, choice, seed, place / "layer", reporter)
+    suggestion = suggestions[0] if suggestions else None
     full = None
     if with_full:
         # The bench's model has been trained by now.
-        full = run_training(load(), None, choice, seed, place / "full", reporter)
+        full = run_training(load(), FULL, choice, seed, place / "full", reporter)
     verification = _verify(picked, full, suggestion, sweeps, reporter.note)
     return Outcome(place, suggestion, picked, full, verification)
 
@@ -105,7 +123,7 @@ def run_auto(
 def _verify(
     picked: Trained,
     full: Trained | None,
-    suggestion: Suggestion,
+    suggestion: Suggestion | None,
     sweeps: Path,
     note: Callable[[str], None],
 ) -> Verification:
@@ -113,7 +131,7 @@ def _verify(
     if full is not None:
         return verifying.verify_pair(picked.folder, suggestion, full.folder)
     try:
-        reading = find_reading(sweeps, *suggestion.about)
+        reading = find_reading(sweeps, *picked.folder.description().settings.about)
     except LayerpickError as error:
         note(f"The sweep is not used: {error}")
         reading = None

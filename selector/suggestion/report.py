@@ -99,11 +99,9 @@ def sentences(suggestion: Suggestion) -> list[str]:
 
 
 def _table(suggestion: Suggestion) -> Table:
-    title = (
-        f"{escape(suggestion.model.id)} · {suggestion.task.name} ({escape(suggestion.task.source)}) · "
-        f"{suggestion.task.algorithm}"
-    )
-    table = Table(title=title, title_justify="left")
+    task = suggestion.task
+    title = f"{suggestion.model.id} · {task.name} ({task.source}) · {task.algorithm}"
+    table = Table(title=escape(title), title_justify="left")
     features = shown_features(suggestion)
     for column in ("rank", "layer", "depth", "predicted", "interval", "chance best"):
         table.add_column(column, justify="right", no_wrap=True)

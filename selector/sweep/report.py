@@ -182,7 +182,9 @@ def _as_dict(reading: Reading) -> dict[str, Any]:
 def _table(reading: Reading) -> Table:
     settings = reading.settings
     table = Table(
-        title=f"{escape(settings.model)} · {settings.task} ({escape(settings.source)}) · {settings.algorithm}"
+        title=escape(
+            f"{settings.model} · {settings.task} ({settings.source}) · {settings.algorithm}"
+        )
     )
     own = ["learning rate"] if reading.learning_rate is None else []
     for name in ("run", "score", "contribution", "below the best", *own, "training reward"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,7 +22,10 @@ from layerpick.selector.settings import (
     TaskName,
     TaskSettings,
 )
-from layerpick.selector.training_run.settings import TrainingChoice
+from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
+
+if TYPE_CHECKING:
+    from layerpick.selector.suggestion.result import Suggestion
 
 
 @with_groups
@@ -30,17 +33,11 @@ def train(
     model: ModelChoice,
     settings: TaskSettings,
     rl: RlSettings,
+    strategy: StrategyChoice,
     choice: TrainingChoice,
     heldout: HeldOutChoice,
     sampling: SamplingChoice = TRAINING_SAMPLING,
     task: TaskName = "math",
-    layer: Annotated[
-        str,
-        typer.Option(
-            help="auto (the best of a suggestion), a number, several as 3,4, or all (every "
-            "parameter of the model, embeddings and head too: full-parameter RL)."
-        ),
-    ] = "auto",
     algorithm: AlgorithmName = None,
     suggestion: Annotated[
         Path | None,
@@ -71,6 +68,10 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
 
       layerpick train Qwen/Qwen3-4B --task math --steps 200 --report-to trackio
 
+      layerpick train --layer top:3
+
+      layerpick train --boost top:3 --boost-factor 10
+
       layerpick train ./my-model --layer 10,11 --trl lr_scheduler_type=cosine --trl warmup_steps=5
     """
     from rich.console import Console
@@ -80,15 +81,21 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
     from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
     from layerpick.selector.training_run.report import sentences
     from layerpick.selector.training_run.run import default_out, make_bench, run_training
-    from layerpick.training.models.choosing import choose_layers
+    from layerpick.selector.training_run.strategy import (
+        check_choice,
+        choose_strategy,
+        folder_name,
+    )
     from layerpick.training.trl.options import parse_trl_options
 
     parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
+    check_choice(strategy)
     with reporting() as reporter:
         prepared = prepare(model, task, settings, sampling)
         bench = make_bench(prepared, algorithm, rl, heldout, choice.learning_rate)
-        place = out or default_out(bench, layer.replace(",", "-"), seed)
-        if layer == "auto":
+        place = out or default_out(bench, folder_name(strategy), seed)
+
+        def advise() -> Suggestion:
             advice = find_suggestion(
                 suggestion,
                 place,
@@ -102,11 +109,11 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
                 reporter=reporter,
             )
             check_suggestion(advice, bench)
-            layers: tuple[int, ...] | None = (advice.pick,)
-        else:
-            count = len(prepared.model.layers)
-            layers = None if layer == "all" else choose_layers(layer, count, option="--layer")
-        trained = run_training(bench, layers, choice, seed, place, reporter)
+            return advice
+
+        chosen = choose_strategy(strategy, bench, advise)
+        reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
+        trained = run_training(bench, chosen, choice, seed, place, reporter)
     if as_json:
         sys.stdout.write(trained.result.model_dump_json(indent=2) + "\n")
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from layerpick.selector.training_run.run import Trained
-from layerpick.selector.verification.run import in_words
 from layerpick.training.runs.folder import PolicyScore
 
 
@@ -15,7 +14,7 @@ def sentences(trained: Trained) -> list[str]:
     gain = result.trained.mean - result.base.mean
     error = gain_error(result.base, result.trained)
     return [
-        f"[bold]Trained {in_words(trained.layers)}[/bold]: {cost.trainable_parameters:,} of "
+        f"[bold]Trained {trained.strategy.in_words}[/bold]: {cost.trainable_parameters:,} of "
         f"{result.full_parameters:,} parameters ({share:.1%}), optimizer state "
         f"{cost.optimizer_bytes / 1e6:.3g} MB.",
         f"{cost.steps} steps of {(cost.sampling_seconds + cost.update_seconds) / steps:.2f} s: "

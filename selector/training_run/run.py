@@ -10,7 +10,7 @@ from layerpick.selector.progress import Reporter
 from layerpick.selector.settings import HeldOutChoice, RlSettings
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.training_run.settings import TrainingChoice
-from layerpick.selector.verification.run import in_words
+from layerpick.selector.training_run.strategy import Strategy
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
@@ -36,7 +36,7 @@ class Trained:
 
     folder: RunFolder
     result: RunResult
-    layers: tuple[int, ...] | None
+    strategy: Strategy
 
 
 def make_bench(
@@ -72,7 +72,7 @@ def default_rate(prepared: Prepared) -> float:
 
 def run_training(
     bench: Bench,
-    layers: tuple[int, ...] | None,
+    strategy: Strategy,
     choice: TrainingChoice,
     seed: int,
     out: Path,
@@ -83,7 +83,8 @@ def run_training(
     Trains the bench's model in place. Raises LayerpickError for whatever the user can mend.
     """
     settings = TrlSettings(
-        layers=layers,
+        layers=strategy.layers,
+        boost=strategy.boost,
         learning_rate=bench.learning_rates[0],
         seed=seed,
         micro_batch=choice.micro_batch,
@@ -95,11 +96,17 @@ def run_training(
     )
     folder = RunFolder(out)
     with folder.held():
-        return Trained(folder, _result(bench, settings, folder, seed, reporter), layers)
+        result = _result(bench, settings, strategy, folder, seed, reporter)
+    return Trained(folder, result, strategy)
 
 
 def _result(
-    bench: Bench, settings: TrlSettings, folder: RunFolder, seed: int, reporter: Reporter
+    bench: Bench,
+    settings: TrlSettings,
+    strategy: Strategy,
+    folder: RunFolder,
+    seed: int,
+    reporter: Reporter,
 ) -> RunResult:
     """The run's result: the one that is there, if its trained layer is too, or a new one."""
     description = settings.describe(bench)
@@ -113,7 +120,7 @@ def _result(
         reporter.note(f"{folder.path} has lost its trained layer, or it was damaged: trained anew.")
         folder.forget()
     base = _score(bench, BASE_STREAM, seed)
-    progress = reporter.stage(f"training {in_words(settings.layers)}", bench.settings.steps)
+    progress = reporter.stage(f"training {strategy.in_words}", bench.settings.steps)
     cost = train(bench, settings, folder, on_step=progress, note=reporter.note)
     stream = FULL_STREAM if settings.layers is None else FIRST_LAYER_STREAM + settings.layers[0]
     result = RunResult(
@@ -123,6 +130,7 @@ def _result(
         full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
         device=device_name(bench.model.device),
         versions=summaries.versions(),
+        chosen=strategy.chosen,
         run=description.identity,
         delta=whole_checksum(folder.path),
     )

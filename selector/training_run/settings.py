@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from typer import Option
+
+
+@dataclass(frozen=True)
+class StrategyChoice:
+    """What trains."""
+
+    panel: ClassVar[str] = "Strategy"
+
+    layer: str = "auto"
+    """auto (the best of a suggestion), a number, several as 3,4, top:3 (the best three, together),
+    middle:5 (the five in the middle, no prediction), or all (every parameter of the model,
+    embeddings and head too: full-parameter RL)."""
+    boost: str | None = None
+    """Train everything, and these layers (top:3, 10,11 or middle:5) at a multiple of the rate."""
+    boost_factor: float = 10.0
+    """With --boost: that multiple."""
+    by_sweep: Annotated[Path | None, Option(file_okay=False)] = None
+    """Take auto and top:K from the measured sweep in this folder in place of a suggestion."""
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,8 @@ def sentences(found: Verification) -> list[str]:
             f"intervals held, {found.coverage or 0:.0%} should."
         )
     if found.differences:
-        lines.append(
-            f"The run was not measured as the sweep was: {escape('; '.join(found.differences))}."
-        )
+        told = escape("; ".join(found.differences))
+        lines.append(f"The run was not measured as the sweep was: {told}.")
     return lines
 
 

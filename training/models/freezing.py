@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,6 +30,16 @@ class FreezingError(LayerpickError):
 
 
 @dataclass(frozen=True)
+class Boost:
+    """Layers that train at a multiple of everything else's rate."""
+
+    layers: tuple[int, ...]
+    """Ascending."""
+    factor: float
+    """Above 0."""
+
+
+@dataclass(frozen=True)
 class Trainable:
     """What a run trains."""
 
@@ -37,6 +47,8 @@ class Trainable:
     """Decoder layers, ascending; None: every parameter of the model."""
     parameters: Mapping[str, nn.Parameter]
     """By their names in the model; float32."""
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Multiples of the learning rate, by name, of those that do not train at the rate itself."""
 
     @property
     def count(self) -> int:
@@ -49,7 +61,9 @@ class Trainable:
         return FULL_STREAM if self.layers is None else FIRST_LAYER_STREAM + self.layers[0]
 
 
-def freeze(model: LoadedModel, layers: Sequence[int] | None) -> Trainable:
+def freeze(
+    model: LoadedModel, layers: Sequence[int] | None, boost: Boost | None = None
+) -> Trainable:
     """Let exactly the named layers require gradients, in float32; all else keeps its format.
 
     Raises FreezingError when a parameter of theirs is also used elsewhere in the model.
@@ -64,7 +78,9 @@ def freeze(model: LoadedModel, layers: Sequence[int] | None) -> Trainable:
         # bfloat16 swallows small Adam updates.
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
-    trainable = Trainable(None if layers is None else tuple(sorted(layers)), names)
+    boosted = tuple(model.layers.prefix(layer) for layer in boost.layers) if boost else ()
+    factors = {name: boost.factor for name in names if boost and name.startswith(boosted)}
+    trainable = Trainable(None if layers is None else tuple(sorted(layers)), names, factors)
     check_gradients(network, trainable)
     return trainable
 

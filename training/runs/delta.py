@@ -42,6 +42,8 @@ class DeltaOrigin(Record):
     weights_hash: str = Field(description="SHA-256 over the base model's weight files")
     dtype: str = Field(description="number format of the frozen weights in training")
     layers: tuple[int, ...] | None = Field(description="decoder layers; null: everything")
+    boosted: tuple[int, ...] = Field(default=(), description="layers at a multiple of the rate")
+    boost_factor: float = Field(default=1.0, description="that multiple")
     algorithm: str
     task: str
     source: str = Field(description="data set, generator or world")
@@ -55,6 +57,12 @@ class DeltaOrigin(Record):
     @property
     def trained(self) -> str:
         """What was trained, in words."""
+        if self.boosted:
+            boosted = ", ".join(map(str, self.boosted))
+            return (
+                f"all parameters, decoder layer{'s' if len(self.boosted) > 1 else ''} {boosted} at "
+                f"{self.boost_factor:g} times the rate,"
+            )
         if self.layers is None:
             return "all parameters"
         listed = ", ".join(str(layer) for layer in self.layers)

@@ -45,11 +45,13 @@ class RunDescription(Record):
     gradient_checkpointing: bool
     vllm: str | None
     trl: dict[str, Any] = Field(description="further fields of GRPOConfig")
+    boosted: tuple[Index, ...] = Field(default=(), description="layers at a multiple of the rate")
+    boost_factor: Positive = Field(default=1.0, description="that multiple")
 
     @property
     def identity(self) -> str:
         """SHA-256 of it (64 hex digits)."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        text = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -96,6 +98,7 @@ class RunResult(Record):
     base: PolicyScore
     trained: PolicyScore
     full_parameters: Count = Field(description="parameters of the model")
+    chosen: str | None = Field(default=None, description="how the layers were chosen")
     device: str
     versions: dict[str, str]
     run: str | None = Field(default=None, description="SHA-256 of the run's description")

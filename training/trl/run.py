@@ -12,7 +12,7 @@ import torch
 from trl import GRPOConfig
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.freezing import Trainable, freeze, no_graph_below, thaw
+from layerpick.training.models.freezing import Boost, Trainable, freeze, no_graph_below, thaw
 from layerpick.training.runs.delta import DeltaOrigin, save_delta
 from layerpick.training.runs.folder import (
     DELTA_FILE,
@@ -65,6 +65,8 @@ class TrlSettings:
     report_to: tuple[str, ...] = ()
     trl: Mapping[str, Any] = field(default_factory=dict)
     """More fields of GRPOConfig."""
+    boost: Boost | None = None
+    """Layers at a multiple of the learning rate."""
 
     def describe(self, bench: Bench) -> RunDescription:
         """What makes the run what it is."""
@@ -77,6 +79,8 @@ class TrlSettings:
             gradient_checkpointing=self.gradient_checkpointing,
             vllm=self.vllm,
             trl=dict(self.trl),
+            boosted=self.boost.layers if self.boost else (),
+            boost_factor=self.boost.factor if self.boost else 1.0,
         )
 
 
@@ -96,7 +100,7 @@ def train(
     """
     network, dtype = bench.model.model, bench.model.dtype
     _refuse(bench, settings)
-    trainable = freeze(bench.model, settings.layers)
+    trainable = freeze(bench.model, settings.layers, settings.boost)
     try:
         # TRL speaks to transformers by names that are on their way out.
         with (
@@ -151,6 +155,8 @@ def _save(
         weights_hash=identity.weights_hash,
         dtype=str(bench.model.dtype).removeprefix("torch."),
         layers=settings.layers,
+        boosted=settings.boost.layers if settings.boost else (),
+        boost_factor=settings.boost.factor if settings.boost else 1.0,
         algorithm=bench.algorithm.name,
         task=bench.task.name,
         source=bench.task.source,

@@ -107,6 +107,19 @@ class LayerTrainer(GRPOTrainer):
         if beta:
             self.ref_model = ReferencePolicy(self.model, work.trainable.parameters)
 
+    def create_optimizer(self, *args: Any, **rest: Any) -> Any:
+        """Parameters at a multiple of the rate are in groups of their own, after the others."""
+        new = self.optimizer is None
+        optimizer = super().create_optimizer(*args, **rest)
+        factors = {
+            id(self.work.trainable.parameters[name]): factor
+            for name, factor in self.work.trainable.factors.items()
+        }
+        if new and factors:
+            for group in list(optimizer.param_groups):
+                _split_off(optimizer, group, factors)
+        return optimizer
+
     # --- Rollouts ---
 
     def _generate_and_score_completions(
@@ -337,6 +350,17 @@ class LayerTrainer(GRPOTrainer):
 
     def _send_telemetry(self) -> None:
         """TRL would report to its authors; what a person trains is their own affair."""
+
+
+def _split_off(
+    optimizer: torch.optim.Optimizer, group: dict[str, Any], factors: Mapping[int, float]
+) -> None:
+    """Move parameters with a factor into groups at that multiple of their group's rate."""
+    moved = [parameter for parameter in group["params"] if id(parameter) in factors]
+    group["params"] = [p for p in group["params"] if id(p) not in factors]
+    for factor in sorted({factors[id(parameter)] for parameter in moved}):
+        own = [parameter for parameter in moved if factors[id(parameter)] == factor]
+        optimizer.add_param_group({**group, "params": own, "lr": group["lr"] * factor})
 
 
 def _divisor(rows: int, limit: int) -> int:
