@@ -69,9 +69,7 @@ def vote(out: Path, names: list[str], seed: int, rest: list[str]) -> dict:
 def _task(rest: list[str]) -> list[str]:
     """The options of `train` that `vote` has too."""
     shared = ("--task", "--dataset", "--template", "--stop", "--reward", "--batch-size")
-    return [
-        word for option, value in pairwise(rest) if option in shared for word in (option, value)
-    ]
+    return [word for option, value in pairwise(rest) if option in shared for word in (option, value)]
 
 
 def main() -> None:

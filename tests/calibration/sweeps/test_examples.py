@@ -81,7 +81,7 @@ def test_sweeps_whose_full_run_collapsed_can_still_be_ranked(made_examples, writ
     write_sweep(good, tmp_path)
     for file in write_sweep(collapsed, tmp_path).glob("full-*.json"):
         record = json.loads(file.read_text())
-        file.write_text(json.dumps({**record, "prompt_scores": [0.0] * 64}))
+        file.write_text(json.dumps({**record, "score": 0.0, "prompt_scores": [0.0] * 64}))
     loaded = load_examples([tmp_path])
     assert [example.model for example in loaded.examples] == [good.model]
     assert any("below the base model" in sentence for sentence in loaded.left_out)
