@@ -7,12 +7,14 @@ targets it is fitted to; it is chosen anew in every fit, so that no left-out row
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from layerpick.calibration.predictors.design import DEPTH
 from layerpick.training.errors import LayerpickError
@@ -281,6 +283,7 @@ CANDIDATES: tuple[Regressor, ...] = (
 )
 """What is compared, simplest first: of equals, the first is chosen."""
 
+LARGEST_SETTING = 10_000
 FAMILIES: dict[str, type[Regressor]] = {type(each).name: type(each) for each in CANDIDATES}
 
 
@@ -293,8 +296,13 @@ def from_settings(settings: Mapping[str, Any]) -> Regressor:
     """The regressor that `settings_of` describes. Raises LayerpickError if it describes none."""
     own = {key: value for key, value in settings.items() if key != "name"}
     try:
-        return FAMILIES[settings["name"]](**own)
-    except (KeyError, TypeError) as error:
+        if not all(0 < value <= LARGEST_SETTING for value in own.values()):
+            raise ValueError("a setting is out of range")
+        kind = FAMILIES[settings["name"]]
+        if own.keys() - {field.name for field in fields(kind)}:
+            raise ValueError("a setting is unknown")
+        return TypeAdapter(kind).validate_json(json.dumps(own), strict=True)
+    except (KeyError, TypeError, ValueError) as error:
         raise LayerpickError(
             f"The settings {dict(settings)} name no regressor of this version of layerpick: run "
             f"`layerpick calibrate` again."
