@@ -20,5 +20,7 @@ Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Feature = Annotated[float, Field(ge=-1e30, le=1e30)]
+"""What a probe found; features are scaled before they are squared."""
 Count = Annotated[int, Field(ge=0, le=2**62)]
 Index = Annotated[int, Field(ge=0, lt=2**31)]

@@ -36,7 +36,7 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.files import cache_folder, write_text
 from layerpick.training.reading import read_record, reading
 from layerpick.training.sweeps.records import Rates
-from layerpick.training.values import NonNegative, Number, Record
+from layerpick.training.values import Feature, NonNegative, Number, Record
 
 SHIPPED_PREDICTORS = Path(__file__).parents[1] / "data" / "predictors"
 SCHEMA_VERSION: Literal[1] = 1
@@ -117,7 +117,7 @@ class StoredExample(Record):
     base_reward: Number
     contributions: tuple[Number | None, ...] = Field(min_length=1)
     errors: tuple[NonNegative | None, ...]
-    features: dict[str, dict[str, tuple[float | None, ...]]]
+    features: dict[str, dict[str, tuple[Feature | None, ...]]]
     rates: Rates = "shared"
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from layerpick.training.files import as_json, write_text
 from layerpick.training.reading import read_record
-from layerpick.training.values import Count, NonNegative, Number, Record
+from layerpick.training.values import Count, Feature, NonNegative, Number, Record
 
 FEATURES_FILE = "features.json"
 SCHEMA_VERSION: Literal[1] = 1
@@ -41,7 +41,7 @@ class FeatureTable(Record):
     base_reward: Number = Field(description="mean reward of the rollouts")
     rollouts: FeatureCost
     costs: dict[str, FeatureCost] = Field(description="by probe")
-    features: dict[str, dict[str, tuple[float, ...]]] = Field(
+    features: dict[str, dict[str, tuple[Feature, ...]]] = Field(
         description="by probe, by feature: one number per layer"
     )
     failures: dict[str, str] = Field(

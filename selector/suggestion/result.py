@@ -12,7 +12,7 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
 from layerpick.training.reading import read_record
 from layerpick.training.sweeps.records import Rates
-from layerpick.training.values import Count, Index, NonNegative, Number, Record, Share
+from layerpick.training.values import Count, Feature, Index, NonNegative, Number, Record, Share
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -26,7 +26,7 @@ class LayerSuggestion(Record):
     interval: tuple[Number, Number]
     chance_best: Share
     measured: Number | None = Field(description="measured contribution, where a sweep exists")
-    features: dict[str, float]
+    features: dict[str, Feature]
 
 
 class ModelSummary(Record):

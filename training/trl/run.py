@@ -13,6 +13,7 @@ from trl import GRPOConfig
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.freezing import Boost, Trainable, freeze, no_graph_below, thaw
+from layerpick.training.reading import reason_of
 from layerpick.training.runs.delta import DeltaOrigin, save_delta
 from layerpick.training.runs.folder import (
     DELTA_FILE,
@@ -189,7 +190,14 @@ def make_trainer(
         own_generation=not _trl_generates(settings),
     )
     kind = GiGpoTrainer if bench.algorithm.name == "gigpo" else LayerTrainer
-    trainer = kind(work, make_config(bench, settings, str(folder.path)), note)
+    config = make_config(bench, settings, str(folder.path))
+    try:
+        trainer = kind(work, config, note)
+    except Exception as error:
+        if not settings.trl or isinstance(error, LayerpickError):
+            raise
+        told = ", ".join(settings.trl)
+        raise LayerpickError(f"TRL refuses --trl ({told}): {reason_of(error)}.") from error
     trainer.add_callback(Watch(trainer, folder, on_step))
     return trainer
 
@@ -238,8 +246,8 @@ def make_config(bench: Bench, settings: TrlSettings, output: str) -> GRPOConfig:
         }
     try:
         config = GRPOConfig(**{**values, **settings.trl})
-    except (ValueError, TypeError) as error:
-        raise LayerpickError(f"TRL refuses these settings: {error}") from error
+    except Exception as error:  # a library's: whatever it is, these settings are at fault
+        raise LayerpickError(f"TRL refuses these settings: {reason_of(error)}.") from error
     _ = config.device  # counts the GPUs
     config._n_gpu = min(config.n_gpu, 1)  # or else TRL would ask to hide the others
     return config
