@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from layerpick.training.files import as_json, write_text
@@ -57,14 +56,6 @@ class FeatureTable(Record):
                 if len(values) != self.layers:
                     raise ValueError(f"{probe}.{name} has {len(values)} of {self.layers} layers")
         return self
-
-    def of(self, probes: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """Features of these probes by name, each (layers,), float64."""
-        return {
-            name: np.array(values)
-            for probe in probes
-            for name, values in self.features.get(probe, {}).items()
-        }
 
 
 def write_features(table: FeatureTable, folder: Path) -> None:

@@ -55,6 +55,13 @@ class Reading:
     tokens: int
 
     @property
+    def in_words(self) -> str:
+        """Its seeds, and whether policies have rates of their own."""
+        seeds = len(self.full.seeds)
+        own = ", each policy at its own learning rate" if self.settings.rates == "own" else ""
+        return f"{seeds} seed{'s' if seeds > 1 else ''}{own}"
+
+    @property
     def gain(self) -> Score:
         """S_full − S_base, paired by prompt."""
         return paired_difference(self.full, self.base)

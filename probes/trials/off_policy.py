@@ -15,7 +15,8 @@ takes more than 8 GB the probe refuses, and `one_step` is the one to use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -72,6 +73,7 @@ class OffPolicyProbe(Probe):
 
     name = "off_policy"
     needs = "training"
+    headings: ClassVar[Mapping[str, str]] = {"off_policy_5_gain": "5-step gain"}
     features = _features()
 
     def steps(self, shared: ProbeInput) -> int:

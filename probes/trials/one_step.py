@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class OneStepProbe(Probe):
 
     name = "one_step"
     needs = "training"
+    headings: ClassVar[Mapping[str, str]] = {"long_step_normalised_gain": "1-step gain"}
     features = score_features("long_step", "after Adam's first step, a long one")
 
     def steps(self, shared: ProbeInput) -> int:

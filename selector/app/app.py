@@ -22,7 +22,9 @@ from layerpick.selector.suggestion import command as suggest_command
 from layerpick.selector.sweep import command as sweep_command
 from layerpick.selector.training_run import command as train_command
 from layerpick.selector.verification import command as verify_command
+from layerpick.selector.voting import command as vote_command
 from layerpick.training.errors import LayerpickError
+from layerpick.training.processes import another_failed, first_to_fail
 
 app = typer.Typer(
     name="layerpick",
@@ -39,6 +41,7 @@ app.command("suggest")(suggest_command.suggest)
 app.command("train")(train_command.train)
 app.command("apply")(train_command.apply)
 app.command("export")(export_command.export)
+app.command("vote")(vote_command.vote)
 app.command("auto")(auto_command.auto)
 app.command("sweep")(sweep_command.sweep)
 app.command("compare")(compare_command.compare)
@@ -87,12 +90,15 @@ def run(arguments: list[str] | None = None) -> int:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             return int(error.exit_code)
+        if another_failed():
+            return LayerpickError.exit_code
         raise
     return result if isinstance(result, int) else 0
 
 
 def _failed(sentence: str, code: int = LayerpickError.exit_code) -> int:
     with suppress(OSError):  # where even that cannot be said, the code says it
-        print(f"Error: {sentence.rstrip('.')}.", file=sys.stderr)
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - nothing is flushed there at the end
+        if first_to_fail():
+            print(f"Error: {sentence.rstrip('.')}.", file=sys.stderr)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
     return code

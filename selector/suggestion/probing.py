@@ -11,7 +11,7 @@ import numpy as np
 from layerpick.calibration.sweeps.features import FeatureCost, FeatureTable
 from layerpick.probes.base import Budget, ProbeInput, ProbeResult
 from layerpick.probes.run import run_probe
-from layerpick.probes.table import PROBES
+from layerpick.probes.table import find_probe
 from layerpick.selector.prepare import Prepared
 from layerpick.selector.progress import Reporter
 from layerpick.selector.settings import RolloutChoice, SamplingChoice
@@ -109,11 +109,11 @@ def run_probes(
     """Results by probe; one that fails says why."""
     results = {}
     for name in probes:
-        measured = PROBES[name]()
-        done = reporter.stage(f"probe: {name}", measured.steps(shared))
-        results[name] = run_probe(measured, shared, done)
-        if results[name].failure:
-            reporter.note(f"Probe {name}: {results[name].failure}")
+        measured = find_probe(name)()
+        done = reporter.stage(f"probe: {measured.name}", measured.steps(shared))
+        result = results[measured.name] = run_probe(measured, shared, done)
+        if result.failure:
+            reporter.note(f"Probe {measured.name}: {result.failure}")
     return results
 
 

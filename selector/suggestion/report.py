@@ -7,23 +7,16 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from layerpick.probes.table import headings
 from layerpick.selector.suggestion.result import LayerSuggestion, Suggestion
 from layerpick.training.sweeps.records import Rates
 
-FEATURE_HEADINGS = {
-    "warm_up_5_gain": "RL gain",
-    "off_policy_5_gain": "5-step gain",
-    "long_step_normalised_gain": "1-step gain",
-    "gradient_snr": "gradient SNR",
-    "fisher_gain": "Fisher gain",
-    "adam_gain": "Adam gain",
-    "curvature_gain": "curv. gain",
-    "gradient_norm": "gradient",
-    "block_influence": "influence",
-    "bypass_contrast": "bypass",
-    "spectrum_snr": "weight SNR",
-}
-"""What tables and pictures can show, most telling first; every feature is in the JSON."""
+MOST_TELLING = (
+    *("warm_up_5_gain", "off_policy_5_gain", "long_step_normalised_gain"),
+    *("gradient_snr", "fisher_gain", "adam_gain", "curvature_gain", "gradient_norm"),
+    *("block_influence", "bypass_contrast", "spectrum_snr"),
+)
+"""Built-in features in the order in which they are shown; every feature is in the JSON."""
 MOST_SHOWN = 6
 RATES: dict[tuple[Rates, ...], str] = {
     ("shared",): "those of runs at one learning rate, as in arXiv 2607.01232",
@@ -34,15 +27,19 @@ RATES: dict[tuple[Rates, ...], str] = {
 
 
 def shown_features(suggestion: Suggestion) -> list[str]:
-    """The most telling features that were measured; if none of them was, the first of any."""
+    """The most telling features that were measured, those of one's own probes first.
+
+    If none of them was, the first of any.
+    """
     measured = suggestion.layers[suggestion.pick].features
-    known = [name for name in FEATURE_HEADINGS if name in measured]
+    own = [name for name in headings() if name not in MOST_TELLING]
+    known = [name for name in (*own, *MOST_TELLING) if name in measured]
     return (known or list(measured))[:MOST_SHOWN]
 
 
 def heading(feature: str) -> str:
     """A feature's name, short enough for a column."""
-    return FEATURE_HEADINGS.get(feature, feature.replace("_", " "))
+    return headings().get(feature, feature.replace("_", " "))
 
 
 def print_suggestion(suggestion: Suggestion, console: Console) -> None:

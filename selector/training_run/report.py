@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from layerpick.selector.training_run.run import Trained
+from layerpick.selector.training_run.run import TrainedRun
 from layerpick.training.runs.folder import PolicyScore
 
 
-def sentences(trained: Trained) -> list[str]:
+def sentences(trained: TrainedRun) -> list[str]:
     """What was trained, what it took, what it gained."""
     result, cost = trained.result, trained.result.cost
     share = cost.trainable_parameters / result.full_parameters

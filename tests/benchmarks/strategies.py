@@ -68,8 +68,9 @@ def vote(out: Path, names: list[str], seed: int, rest: list[str]) -> dict:
 
 def _task(rest: list[str]) -> list[str]:
     """The options of `train` that `vote` has too."""
-    shared = ("--task", "--dataset", "--template", "--stop", "--reward", "--batch-size")
-    return [word for option, value in pairwise(rest) if option in shared for word in (option, value)]
+    shared = ("--task", "--dataset", "--template", "--stop", "--reward")
+    pairs = ((option, value) for option, value in pairwise(rest) if option in shared)
+    return [word for pair in pairs for word in pair]
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from layerpick.training.errors import LayerpickError
+from layerpick.training.models.formats import number_format
 from layerpick.training.models.layers import DecoderLayers, find_decoder_layers
 from layerpick.training.models.sources import ModelFolder, locate
 from layerpick.training.reading import reading, reason_of
@@ -21,7 +22,6 @@ from layerpick.training.tensor_files import require_finite
 
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "spiece*")
 _FETCH_AGAIN = "fetch the model again"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def load_model(
 ) -> LoadedModel:
     """Load a model by Hub id, local folder or .gguf file.
 
-    dtype `auto` is bfloat16 on CUDA and float32 elsewhere; device `auto` is CUDA where there is
+    dtype `auto` is what pays (see `number_format`); device `auto` is CUDA where there is
     one, else the CPU. Raises LayerpickError for everything that makes the model unfit: missing,
     damaged, not causal, no tokenizer, no pad token, no decoder layers.
     """
@@ -75,7 +75,7 @@ def load_model(
     folder = locate(name, revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     config = read_config(folder, trust_remote_code)
     tokenizer = _tokenizer(folder, pad_token, trust_remote_code)
-    model = _weights(folder, config, _dtype(dtype, target), trust_remote_code)
+    model = _weights(folder, config, number_format(dtype, target, config), trust_remote_code)
     require_finite(
         dict(model.named_parameters()), f"{name}: the weight", "the files are damaged, get new ones"
     )
@@ -106,14 +106,6 @@ def _device(device: str) -> torch.device:
     if target.type == "meta":
         raise LayerpickError("The device 'meta' holds no numbers: use --device cpu.")
     return target
-
-
-def _dtype(dtype: str, device: torch.device) -> torch.dtype:
-    if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if dtype not in DTYPES:
-        raise LayerpickError(f"The dtype '{dtype}' is unknown: use auto, {', '.join(DTYPES)}.")
-    return DTYPES[dtype]
 
 
 def read_config(folder: ModelFolder, trust_remote_code: bool) -> Any:

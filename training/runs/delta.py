@@ -19,7 +19,8 @@ from torch import Tensor
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import replacing
 from layerpick.training.models.defaults import DEFAULTS_FILE
-from layerpick.training.models.loading import DTYPES, LoadedModel, load_model
+from layerpick.training.models.formats import DTYPES
+from layerpick.training.models.loading import LoadedModel, load_model
 from layerpick.training.reading import read_json, reading
 from layerpick.training.runs.folder import DELTA_FILE, RunFolder
 from layerpick.training.tensor_files import (
@@ -144,7 +145,7 @@ def put_in(model: LoadedModel, tensors: Mapping[str, Tensor]) -> None:
     require_finite(placed, "The trained weight", f"{model.dtype} cannot hold it; use float32")
 
 
-def apply_delta(
+def apply(
     path: Path, out: Path, base: str | None = None, *, dtype: str | None = None, **loading: Any
 ) -> DeltaOrigin:
     """Write the base model with the trained layer merged in as an ordinary Hugging Face folder.

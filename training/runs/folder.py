@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 from layerpick.training.episodes.scoring import HeldOutScore
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text, writing
+from layerpick.training.processes import ALONE, Processes
 from layerpick.training.reading import read_record
 from layerpick.training.sweeps.records import RunSettings
 from layerpick.training.values import Count, Index, NonNegative, Number, Positive, Record
@@ -108,8 +109,10 @@ class RunResult(Record):
 class RunFolder:
     """One run's files."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, group: Processes = ALONE):
+        """In a group of processes the first one writes, and all read."""
         self.path = path
+        self._group = group
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -119,6 +122,9 @@ class RunFolder:
         """
         from filelock import FileLock, Timeout
 
+        if not self._group.first:
+            yield
+            return
         lock = FileLock(self.path / _LOCK_FILE, timeout=0)
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -141,7 +147,7 @@ class RunFolder:
         files of a run and nothing that says what it was.
         """
         file = self.path / RUN_FILE
-        if not file.exists():
+        if self._group.first and not file.exists():
             strays = [self.path / name for name in (RESULT_FILE, METRICS_FILE, DELTA_FILE)]
             strays += self.path.glob("checkpoint-*")
             for stray in filter(Path.exists, strays):
@@ -150,7 +156,7 @@ class RunFolder:
                     f"another --out."
                 )
             write_text(file, description.model_dump_json(indent=1) + "\n")
-            return
+        self._group.wait()
         stored = self.description()
         unequal = description.settings.differences(stored.settings)
         for name in (name for name in type(description).model_fields if name != "settings"):
@@ -165,20 +171,29 @@ class RunFolder:
 
     def begin(self, steps_done: int) -> None:
         """Forget what a killed run had done after its last checkpoint."""
+        steps = self.metrics()
+        if not self._group.first:
+            return
         for leftover in self.path.glob(".*-*"):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
-        lines = [step.model_dump_json() for step in self.metrics() if step.step <= steps_done]
+        lines = [step.model_dump_json() for step in steps if step.step <= steps_done]
         write_text(self.path / METRICS_FILE, "".join(f"{line}\n" for line in lines))
 
     def append(self, step: StepMetrics) -> None:
         """Add one step's line."""
+        if not self._group.first:
+            return
         path = self.path / METRICS_FILE
         with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(step.model_dump_json() + "\n")
 
     def metrics(self) -> list[StepMetrics]:
-        """All steps, in order; a line that a kill has cut short ends them."""
+        """All steps, in order; a line that a kill has cut short ends them.
+
+        All processes of a group must ask.
+        """
+        self._group.wait()
         file = self.path / METRICS_FILE
         steps: list[StepMetrics] = []
         for line in file.read_bytes().splitlines() if file.is_file() else ():
@@ -223,14 +238,22 @@ class RunFolder:
 
     def finish(self, result: RunResult) -> None:
         """Write the result; the checkpoint has done its service."""
+        if not self._group.first:
+            return
         write_text(self.path / RESULT_FILE, result.model_dump_json(indent=1) + "\n")
         for checkpoint in self.path.glob("checkpoint-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)
 
     def forget(self) -> None:
-        """Take the result and what led to it away, so that the run begins anew."""
-        for name in (RESULT_FILE, DELTA_FILE, METRICS_FILE):
-            (self.path / name).unlink(missing_ok=True)
+        """Take the result and what led to it away, so that the run begins anew.
+
+        All processes of a group must ask, once they have read what they need.
+        """
+        self._group.wait()
+        if self._group.first:
+            for name in (RESULT_FILE, DELTA_FILE, METRICS_FILE):
+                (self.path / name).unlink(missing_ok=True)
+        self._group.wait()
 
 
 def _plain(value: Any) -> Any:

@@ -46,6 +46,13 @@ class MathTask(SingleTurnTask):
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
 
+    def final_answer(self, completion: str) -> str:
+        """The number, or the expression as math-verify reads it, else the text."""
+        written = _final_answer(completion)
+        if _PLAIN_NUMBER.fullmatch(written):
+            return str(Fraction(written))
+        return _read_expression(written)
+
     @property
     def source(self) -> str:
         """The data set's name."""
@@ -75,6 +82,15 @@ def is_correct(completion: str, answer: str) -> bool:
 def _final_answer(text: str) -> str:
     """What follows the last `####`, GSM8K's mark for the final answer, or the whole text."""
     return text.rpartition("####")[2].strip()
+
+
+@lru_cache(maxsize=65536)
+def _read_expression(written: str) -> str:
+    from math_verify import parse
+
+    main = threading.current_thread() is threading.main_thread()
+    found = parse(written, parsing_timeout=5 if main else None)
+    return str(found[0]) if found else written
 
 
 @lru_cache(maxsize=65536)

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import replacing
+from layerpick.training.models.freezing import alike, whole
+from layerpick.training.processes import ALONE, Processes
 from layerpick.training.reading import reading
 from layerpick.training.tensor_files import read_tensors, require_finite, save_tensors
 
@@ -54,22 +56,27 @@ def save_checkpoint(
     trained: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     scheduler: Any,
-) -> Checkpoint:
+    group: Processes = ALONE,
+) -> None:
     """Write a checkpoint whole or not at all, then remove the older ones.
 
-    Raises LayerpickError when training has ruined the weights.
+    All processes of a group must call; the first one writes. Raises LayerpickError when training
+    has ruined the weights.
     """
     from transformers.trainer import TRAINER_STATE_NAME
 
-    require_finite(trained, "The trained weight", "the run diverged; use a lower --learning-rate")
     older = [path for path in run.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
     step = str(trainer_state.global_step)
     target = run / f"checkpoint-{step}"
     tensors, values = _optimizer_state(optimizer)
     values["scheduler"] = scheduler.state_dict()
+    weights, tensors = _gathered(trained), _gathered(tensors)
+    require_finite(weights, "The trained weight", "the run diverged; use a lower --learning-rate")
+    if not group.first:
+        return
     with replacing(target) as folder:
         folder.mkdir()
-        save_tensors(folder / TRAINED_FILE, trained, {"format": FORMAT, "step": step})
+        save_tensors(folder / TRAINED_FILE, weights, {"format": FORMAT, "step": step})
         text = json.dumps(values)
         save_tensors(
             folder / OPTIMIZER_FILE, tensors, {"format": FORMAT, "step": step, "values": text}
@@ -78,7 +85,6 @@ def save_checkpoint(
     for path in older:
         if path != target:
             shutil.rmtree(path, ignore_errors=True)
-    return Checkpoint(target)
 
 
 def load_trained(checkpoint: Checkpoint, trained: Mapping[str, Tensor]) -> None:
@@ -95,7 +101,7 @@ def load_trained(checkpoint: Checkpoint, trained: Mapping[str, Tensor]) -> None:
         )
     with torch.no_grad():
         for name, parameter in trained.items():
-            parameter.copy_(saved[name])
+            parameter.copy_(alike(saved[name], parameter))
 
 
 def load_optimizer(
@@ -111,9 +117,11 @@ def load_optimizer(
         state: dict[int, dict[str, Any]] = {
             int(index): dict(plain) for index, plain in values["plain"].items()
         }
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for name, tensor in tensors.items():
             index, _, key = name.partition(".")
-            state[int(index)][key] = tensor
+            parameter = held[int(index)]
+            state[int(index)][key] = alike(tensor, parameter) if tensor.ndim else tensor
         # The groups' settings are those of the same command; only the schedule moves the rates.
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
@@ -159,3 +167,7 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor
     }
     rates = [group["lr"] for group in optimizer.param_groups]
     return tensors, {"plain": plain, "learning_rates": rates}
+
+
+def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: whole(tensor.detach()).contiguous() for name, tensor in tensors.items()}

@@ -12,7 +12,15 @@ import torch
 from trl import GRPOConfig
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.freezing import Boost, Trainable, freeze, no_graph_below, thaw
+from layerpick.training.models.freezing import (
+    Boost,
+    Trainable,
+    freeze,
+    no_graph_below,
+    thaw,
+    whole,
+)
+from layerpick.training.processes import processes
 from layerpick.training.reading import reason_of
 from layerpick.training.runs.delta import DeltaOrigin, save_delta
 from layerpick.training.runs.folder import (
@@ -23,17 +31,11 @@ from layerpick.training.runs.folder import (
 )
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.base import SingleTurnTask
+from layerpick.training.trl.advantages import OwnAdvantagesTrainer
 from layerpick.training.trl.checkpoint import check_state, latest_checkpoint, load_trained
-from layerpick.training.trl.gigpo import GiGpoTrainer
 from layerpick.training.trl.trainer import Assignment, LayerTrainer
 from layerpick.training.trl.watch import Watch
 
-LOSSES = {
-    "grpo": {"loss_type": "grpo", "scale_rewards": "group"},
-    "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
-    # The trainer gives the advantages; each trajectory counts the same, as in GRPO.
-    "gigpo": {"loss_type": "grpo", "scale_rewards": "group"},
-}
 VLLM_MODES = ("server", "colocate")
 REPORTERS = ("trackio", "wandb", "tensorboard")
 OWN_GENERATION_OF_TRL = (
@@ -165,7 +167,9 @@ def _save(
         learning_rate=settings.learning_rate,
         seed=settings.seed,
     )
-    save_delta(folder.path / DELTA_FILE, trainable.parameters, origin)
+    weights = {name: whole(value.detach()) for name, value in trainable.parameters.items()}
+    if processes().first:
+        save_delta(folder.path / DELTA_FILE, weights, origin)
 
 
 def make_trainer(
@@ -189,7 +193,7 @@ def make_trainer(
         micro_batch=settings.micro_batch,
         own_generation=not _trl_generates(settings),
     )
-    kind = GiGpoTrainer if bench.algorithm.name == "gigpo" else LayerTrainer
+    kind = LayerTrainer if bench.algorithm.advantages_by_trl else OwnAdvantagesTrainer
     config = make_config(bench, settings, str(folder.path))
     try:
         trainer = kind(work, config, note)
@@ -206,10 +210,10 @@ def make_config(bench: Bench, settings: TrlSettings, output: str) -> GRPOConfig:
     """TRL's configuration of a run. Raises LayerpickError for values that TRL refuses."""
     chosen, model = bench.settings, bench.model
     values: dict[str, Any] = {
-        **LOSSES[bench.algorithm.name],
+        **bench.algorithm.trl,
         "output_dir": output,
         "max_steps": chosen.steps,
-        "per_device_train_batch_size": chosen.prompts * chosen.group_size,
+        "per_device_train_batch_size": chosen.prompts * chosen.group_size // processes().count,
         "num_generations": chosen.group_size,
         "max_completion_length": bench.sampling.max_new_tokens * bench.task.max_turns,
         "temperature": bench.sampling.temperature,
@@ -262,14 +266,19 @@ def _refuse(bench: Bench, settings: TrlSettings) -> None:
         raise LayerpickError("float16 is for inference: train with --dtype bfloat16 or float32.")
     if settings.vllm not in (None, *VLLM_MODES):
         raise LayerpickError(f"--vllm '{settings.vllm}' is unknown: use {' or '.join(VLLM_MODES)}.")
-    episodes = not isinstance(bench.task, SingleTurnTask) or bench.algorithm.name == "gigpo"
+    episodes = not isinstance(bench.task, SingleTurnTask) or not bench.algorithm.advantages_by_trl
     if _trl_generates(settings) and episodes:
         raise LayerpickError(
             "vLLM and TRL's own sampling options write single turns: leave them out with the "
             "agentic task and with gigpo."
         )
     _require_installed(settings)
-    if bench.model.device.index:
+    group = processes()
+    if bench.settings.prompts % group.count:
+        raise LayerpickError(
+            f"--prompts {bench.settings.prompts} must be a multiple of the {group.count} processes."
+        )
+    if bench.model.device.index and group.count == 1:
         raise LayerpickError(
             f"Training uses the first visible GPU: set CUDA_VISIBLE_DEVICES="
             f"{bench.model.device.index} and use --device cuda."
