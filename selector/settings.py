@@ -78,7 +78,7 @@ class SamplingChoice:
 
     max_new_tokens: Annotated[int | None, Option(min=1)] = None
     """Longest turn, in tokens; the model's or the task's own if left out."""
-    temperature: Annotated[float | None, Option(min=1e-3, max=100)] = None
+    temperature: Annotated[float | None, Option(max=100)] = None
     """Sampling temperature (1.0 if left out)."""
     batch_size: Annotated[int, Option(min=1)] = 64
     """Episodes decoded at a time."""
