@@ -24,7 +24,8 @@ from layerpick.training.reading import reading
 from layerpick.training.sweeps.records import SCHEMA_VERSION, RunKey, RunRecord, RunSettings
 
 PICTURE = "profile.png"
-NO_RECORDS = (PICTURE, FEATURES_FILE)
+REPORT = "report.html"
+NO_RECORDS = (PICTURE, REPORT, FEATURES_FILE)
 """The other files that may lie in the folder."""
 _WHAT, _REMEDY = f"the record of a run, version {SCHEMA_VERSION}", "move it out of the folder"
 _CLAIMS = ".claims"

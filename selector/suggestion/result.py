@@ -67,6 +67,10 @@ class RolloutSummary(Record):
     temperature: NonNegative
     max_new_tokens: Count
     failures: Count = Field(description="episodes that the environment broke off")
+    cut: Share | None = Field(default=None, description="share cut off at max_new_tokens")
+    readable: Share | None = Field(
+        default=None, description="share with an answer that could be read"
+    )
 
 
 class ProbeSummary(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from layerpick.selector.settings import (
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
+from layerpick.selector.training_run.engines import check_engine, engine_of
 from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
 from layerpick.selector.training_run.strategy import (
     Strategy,
@@ -29,19 +31,23 @@ from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.episodes.scoring import held_out, score_model
+from layerpick.training.episodes.trajectory import MANY_CUT
 from layerpick.training.errors import LayerpickError
 from layerpick.training.processes import Processes, join, processes
 from layerpick.training.runs.delta import whole_checksum
-from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
+from layerpick.training.runs.folder import (
+    PolicyScore,
+    RunDescription,
+    RunFolder,
+    RunResult,
+    TrainingCost,
+)
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
     Bench,
     device_name,
     model_label,
 )
-from layerpick.training.trl.options import parse_trl_options
-from layerpick.training.trl.run import TrlSettings
-from layerpick.training.trl.run import train as train_with_trl
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def train(
     strategy = layer if isinstance(layer, StrategyChoice) else StrategyChoice(layer)
     settings, rl = settings or TaskSettings(), rl or RlSettings()
     choice, reporter = choice or TrainingChoice(), reporter or Silent()
-    parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
+    check_engine(choice, strategy.boost is not None)  # nothing wrong should wait for the model
     check_choice(strategy)
     group = join(model.device)
     prepared = prepare(model, task, settings, sampling)
@@ -145,35 +151,25 @@ def run_training(
 
     Trains the bench's model in place. Raises LayerpickError for whatever the user can mend.
     """
-    settings = TrlSettings(
-        layers=strategy.layers,
-        boost=strategy.boost,
-        learning_rate=bench.learning_rates[0],
-        seed=seed,
-        micro_batch=choice.micro_batch,
-        gradient_checkpointing=choice.gradient_checkpointing,
-        checkpoint_every=choice.checkpoint_every,
-        vllm=choice.vllm,
-        report_to=tuple(choice.report_to),
-        trl=parse_trl_options(choice.trl),
-    )
+    description, train_in = engine_of(choice, bench, strategy.layers, strategy.boost, seed)
     group = processes()
     folder = RunFolder(out, group)
     with folder.held():
-        result = _result(bench, settings, strategy, folder, seed, reporter)
+        result = _result(bench, description, train_in, strategy, folder, seed, reporter)
     return TrainedRun(folder, result, strategy)
 
 
 def _result(
     bench: Bench,
-    settings: TrlSettings,
+    description: RunDescription,
+    train_in: Callable[..., TrainingCost],
     strategy: Strategy,
     folder: RunFolder,
     seed: int,
     reporter: Reporter,
 ) -> RunResult:
     """The run's result: the one that is there, if its trained layer is too, or a new one."""
-    description, group = settings.describe(bench), processes()
+    group = processes()
     folder.open(description)
     done = folder.result()
     if done is not None:
@@ -183,18 +179,25 @@ def _result(
             return done
         reporter.note(f"{folder.path} has lost its trained layer, or it was damaged: trained anew.")
         folder.forget()
-    base = _score(bench, BASE_STREAM, seed, group)
+    base = _score(bench, BASE_STREAM, seed, group, "scoring the base model", reporter)
+    if base.cut is not None and base.cut > MANY_CUT:
+        reporter.note(
+            f"Warning: {base.cut:.0%} of the model's completions are cut off at "
+            f"{bench.sampling.max_new_tokens:,} tokens: give a larger --max-new-tokens."
+        )
     progress = reporter.stage(f"training {strategy.in_words}", bench.settings.steps)
-    cost = train_with_trl(bench, settings, folder, on_step=progress, note=reporter.note)
-    stream = FULL_STREAM if settings.layers is None else FIRST_LAYER_STREAM + settings.layers[0]
+    cost = train_in(folder, on_step=progress, note=reporter.note)
+    layers = strategy.layers
+    stream = FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0]
     result = RunResult(
         cost=cost,
         base=base,
-        trained=_score(bench, stream, seed, group),
+        trained=_score(bench, stream, seed, group, "scoring what was trained", reporter),
         full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
         device=device_name(bench.model.device),
         versions=summaries.versions(),
         chosen=strategy.chosen,
+        reward=bench.task.settings.reward,
         run=description.identity,
         delta=whole_checksum(folder.path),
     )
@@ -208,9 +211,11 @@ def default_out(bench: Bench, what: str, seed: int) -> Path:
     return Path("runs") / label / f"{bench.task.name}-{bench.algorithm.name}" / f"{what}-seed{seed}"
 
 
-def _score(bench: Bench, stream: int, seed: int, group: Processes) -> PolicyScore:
-    noise = step_seed(seed, SCORING_STEP)
-    score = score_model(
-        bench.model, bench.task, bench.sampling, bench.heldout, noise, stream, group
-    )
+def _score(
+    bench: Bench, stream: int, seed: int, group: Processes, name: str, reporter: Reporter
+) -> PolicyScore:
+    noise, on = step_seed(seed, SCORING_STEP), bench.heldout
+    longest = bench.sampling.max_new_tokens * bench.task.max_turns
+    progress = reporter.writing(name, len(on.prompts) * on.samples // group.count, longest)
+    score = score_model(bench.model, bench.task, bench.sampling, on, noise, stream, group, progress)
     return PolicyScore.of(score)

@@ -32,7 +32,7 @@ from layerpick.training.runs.delta import read_delta
 from layerpick.training.runs.folder import RunFolder
 from layerpick.training.tasks.settings import TaskSettings
 from layerpick.training.tasks.table import make_task
-from layerpick.training.trl.checkpoint import (
+from layerpick.training.runs.checkpoint import (
     Checkpoint,
     load_optimizer,
     load_trained,

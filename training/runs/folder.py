@@ -25,7 +25,7 @@ from layerpick.training.files import write_text, writing
 from layerpick.training.processes import ALONE, Processes
 from layerpick.training.reading import read_record
 from layerpick.training.sweeps.records import RunSettings
-from layerpick.training.values import Count, Index, NonNegative, Number, Positive, Record
+from layerpick.training.values import Count, Index, NonNegative, Number, Positive, Record, Share
 
 SCHEMA_VERSION = 1
 RUN_FILE, METRICS_FILE, RESULT_FILE = "run.json", "metrics.jsonl", "result.json"
@@ -84,11 +84,12 @@ class PolicyScore(Record):
     mean: Number
     error: NonNegative = Field(description="standard error over prompts")
     by_prompt: tuple[Number, ...] = Field(min_length=2)
+    cut: Share | None = Field(default=None, description="share of completions cut off")
 
     @classmethod
     def of(cls, score: HeldOutScore) -> PolicyScore:
         """The same score as a record."""
-        return cls(mean=score.mean, error=score.error, by_prompt=score.by_prompt)
+        return cls(mean=score.mean, error=score.error, by_prompt=score.by_prompt, cut=score.cut)
 
 
 class RunResult(Record):
@@ -100,6 +101,7 @@ class RunResult(Record):
     trained: PolicyScore
     full_parameters: Count = Field(description="parameters of the model")
     chosen: str | None = Field(default=None, description="how the layers were chosen")
+    reward: str | None = Field(default=None, description="a reward function of the user's own")
     device: str
     versions: dict[str, str]
     run: str | None = Field(default=None, description="SHA-256 of the run's description")

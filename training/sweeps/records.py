@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from layerpick.training.values import Count, Index, NonNegative, Number, Positive, Record
+from layerpick.training.values import Count, Index, NonNegative, Number, Positive, Record, Share
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -109,6 +109,9 @@ class RunRecord(Record):
     score: Number | None = Field(description="mean reward on held-out prompts")
     error: NonNegative | None = Field(description="standard error of the score over prompts")
     prompt_scores: tuple[Number, ...] = Field(description="mean reward of each held-out prompt")
+    cut: Share | None = Field(
+        default=None, description="share of held-out completions cut off at the longest length"
+    )
     tokens: Count = Field(description="tokens written, in training and scoring")
     seconds: NonNegative = Field(description="the run's share of its pass")
     policies_in_pass: Count

@@ -52,36 +52,37 @@ def latest_checkpoint(run: Path) -> Checkpoint | None:
 
 def save_checkpoint(
     run: Path,
-    trainer_state: Any,
+    step: int,
     trained: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
-    scheduler: Any,
+    scheduler: Any = None,
+    trainer_state: Any = None,
     group: Processes = ALONE,
 ) -> None:
     """Write a checkpoint whole or not at all, then remove the older ones.
 
-    All processes of a group must call; the first one writes. Raises LayerpickError when training
-    has ruined the weights.
+    `scheduler` and `trainer_state` are those of TRL's trainer, where it trains. All processes of a
+    group must call; the first one writes. Raises LayerpickError when training has ruined the
+    weights.
     """
-    from transformers.trainer import TRAINER_STATE_NAME
-
     older = [path for path in run.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
-    step = str(trainer_state.global_step)
     target = run / f"checkpoint-{step}"
     tensors, values = _optimizer_state(optimizer)
-    values["scheduler"] = scheduler.state_dict()
+    if scheduler is not None:
+        values["scheduler"] = scheduler.state_dict()
     weights, tensors = _gathered(trained), _gathered(tensors)
     require_finite(weights, "The trained weight", "the run diverged; use a lower --learning-rate")
     if not group.first:
         return
     with replacing(target) as folder:
         folder.mkdir()
-        save_tensors(folder / TRAINED_FILE, weights, {"format": FORMAT, "step": step})
-        text = json.dumps(values)
-        save_tensors(
-            folder / OPTIMIZER_FILE, tensors, {"format": FORMAT, "step": step, "values": text}
-        )
-        trainer_state.save_to_json(str(folder / TRAINER_STATE_NAME))
+        named = {"format": FORMAT, "step": str(step)}
+        save_tensors(folder / TRAINED_FILE, weights, named)
+        save_tensors(folder / OPTIMIZER_FILE, tensors, {**named, "values": json.dumps(values)})
+        if trainer_state is not None:
+            from transformers.trainer import TRAINER_STATE_NAME
+
+            trainer_state.save_to_json(str(folder / TRAINER_STATE_NAME))
     for path in older:
         if path != target:
             shutil.rmtree(path, ignore_errors=True)
@@ -105,7 +106,7 @@ def load_trained(checkpoint: Checkpoint, trained: Mapping[str, Tensor]) -> None:
 
 
 def load_optimizer(
-    checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, scheduler: Any
+    checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, scheduler: Any = None
 ) -> None:
     """Bring an optimizer and its schedule to where the checkpoint was made.
 
@@ -127,7 +128,8 @@ def load_optimizer(
         optimizer.load_state_dict({"state": state, "param_groups": groups})
         for group, rate in zip(optimizer.param_groups, values["learning_rates"], strict=True):
             group["lr"] = rate
-        scheduler.load_state_dict(values["scheduler"])
+        if scheduler is not None:
+            scheduler.load_state_dict(values["scheduler"])
 
 
 def check_state(checkpoint: Checkpoint) -> None:
