@@ -222,13 +222,8 @@ def test_tensors(made: Path, tmp_path: Path) -> None:
     optimizer.step()
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
 
-    class State:
-        global_step = 7
-
-        def save_to_json(self, path: str) -> None:
-            Path(path).write_text('{"global_step": 7}')
-
-    checkpoint = save_checkpoint(tmp_path, State(), {"w": parameter}, optimizer, scheduler)
+    save_checkpoint(tmp_path, 7, {"w": parameter}, optimizer, scheduler)
+    checkpoint = Checkpoint(tmp_path / "checkpoint-7")
     delta = tmp_path / "layer_delta.safetensors"
     rollouts = tmp_path / "rollouts.safetensors"
     shutil.copy(made / "run" / delta.name, delta)
