@@ -28,16 +28,16 @@ from layerpick.training.episodes.rollouts import load_rollouts
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.defaults import REFERENCE, read_defaults
 from layerpick.training.models.loading import load_model
-from layerpick.training.runs.delta import read_delta
-from layerpick.training.runs.folder import RunFolder
-from layerpick.training.tasks.settings import TaskSettings
-from layerpick.training.tasks.table import make_task
 from layerpick.training.runs.checkpoint import (
     Checkpoint,
     load_optimizer,
     load_trained,
     save_checkpoint,
 )
+from layerpick.training.runs.delta import read_delta
+from layerpick.training.runs.folder import RunFolder
+from layerpick.training.tasks.settings import TaskSettings
+from layerpick.training.tasks.table import make_task
 
 pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
