@@ -76,7 +76,9 @@ either, the score before and after.
     """
     from rich.console import Console
 
+    from layerpick.selector.auto.page import auto_page
     from layerpick.selector.auto.run import auto as go_all_the_way
+    from layerpick.selector.pages.html import REPORT, write_page
     from layerpick.selector.progress import reporting
     from layerpick.selector.training_run.report import sentences
     from layerpick.selector.verification.command import write
@@ -100,6 +102,7 @@ either, the score before and after.
             reporter=reporter,
         )
     write(outcome.verification, outcome.place)
+    write_page(auto_page(outcome), outcome.place / REPORT)
     if as_json:
         answer = {
             "headline": outcome.headline,

@@ -37,7 +37,9 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for pictures; none are drawn if left out.", file_okay=False),
+        typer.Option(
+            help="Folder for pictures and report.html; none are made if left out.", file_okay=False
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -57,8 +59,10 @@ asked about it. Beside it stand the rankings that a person would use instead.
     from rich.console import Console
 
     from layerpick.selector.evaluation import report as evaluate_report
+    from layerpick.selector.evaluation.page import evaluation_page
     from layerpick.selector.evaluation.picture import draw_evaluation
     from layerpick.selector.evaluation.run import evaluate as make_evaluation
+    from layerpick.selector.pages.html import REPORT, write_page
     from layerpick.selector.progress import reporting
 
     with reporting() as reporter:
@@ -72,3 +76,5 @@ asked about it. Beside it stand the rankings that a person would use instead.
     if out is not None:
         for path in draw_evaluation(found.evaluation, out):
             print(f"Written: {path}", file=sys.stderr)
+        write_page(evaluation_page(found), out / REPORT)
+        print(f"Written: {out / REPORT}", file=sys.stderr)

@@ -85,7 +85,7 @@ def suggest(
         layers=summaries.layers(prepared.model.layers.depths, prediction, features, sweep),
         model=summaries.model(prepared.model),
         task=summaries.task(prepared.task, chosen),
-        rollouts=summaries.rollouts(samples, probed.signal),
+        rollouts=summaries.rollouts(samples, probed.signal, probed.readable),
         cost=Cost(
             seconds=time.perf_counter() - start,
             load_seconds=loaded - start,

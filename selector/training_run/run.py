@@ -29,6 +29,7 @@ from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.episodes.scoring import held_out, score_model
+from layerpick.training.episodes.trajectory import MANY_CUT
 from layerpick.training.errors import LayerpickError
 from layerpick.training.processes import Processes, join, processes
 from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
@@ -163,7 +164,12 @@ def run_training(
     if done is not None:
         reporter.note(f"{out} is finished; nothing is trained again.")
         return TrainedRun(folder, done, strategy)
-    base = _score(bench, BASE_STREAM, seed, group)
+    base = _score(bench, BASE_STREAM, seed, group, "scoring the base model", reporter)
+    if base.cut is not None and base.cut > MANY_CUT:
+        reporter.note(
+            f"Warning: {base.cut:.0%} of the model's completions are cut off at "
+            f"{bench.sampling.max_new_tokens:,} tokens: give a larger --max-new-tokens."
+        )
     progress = reporter.stage(f"training {strategy.in_words}", bench.settings.steps)
     cost = train_with_trl(bench, settings, folder, on_step=progress, note=reporter.note)
     layers = strategy.layers
@@ -171,7 +177,7 @@ def run_training(
     result = RunResult(
         cost=cost,
         base=base,
-        trained=_score(bench, stream, seed, group),
+        trained=_score(bench, stream, seed, group, "scoring what was trained", reporter),
         full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
         device=device_name(bench.model.device),
         versions=summaries.versions(),
@@ -187,9 +193,11 @@ def default_out(bench: Bench, what: str, seed: int) -> Path:
     return Path("runs") / label / f"{bench.task.name}-{bench.algorithm.name}" / f"{what}-seed{seed}"
 
 
-def _score(bench: Bench, stream: int, seed: int, group: Processes) -> PolicyScore:
-    noise = step_seed(seed, SCORING_STEP)
-    score = score_model(
-        bench.model, bench.task, bench.sampling, bench.heldout, noise, stream, group
-    )
+def _score(
+    bench: Bench, stream: int, seed: int, group: Processes, name: str, reporter: Reporter
+) -> PolicyScore:
+    noise, on = step_seed(seed, SCORING_STEP), bench.heldout
+    longest = bench.sampling.max_new_tokens * bench.task.max_turns
+    progress = reporter.writing(name, len(on.prompts) * on.samples // group.count, longest)
+    score = score_model(bench.model, bench.task, bench.sampling, on, noise, stream, group, progress)
     return PolicyScore.of(score)

@@ -74,13 +74,16 @@ the measured layers, and its regret.
     from layerpick.selector.verification.report import print_verification
 
     print_verification(found, Console())
-    print(f"Written: {place / JSON_FILE} and {place / PICTURE}", file=sys.stderr)
+    print(f"Written: {JSON_FILE}, {PICTURE} and report.html in {place}", file=sys.stderr)
 
 
 def write(found: Verification, place: Path) -> None:
-    """Keep a verification as JSON and as a picture."""
+    """Keep a verification as JSON, as a picture and as a page."""
+    from layerpick.selector.pages.html import REPORT, write_page
+    from layerpick.selector.verification.page import verification_page
     from layerpick.selector.verification.picture import draw_verification
     from layerpick.training.files import write_text
 
     write_text(place / JSON_FILE, found.model_dump_json(indent=2) + "\n")
     draw_verification(found, place / PICTURE)
+    write_page(verification_page(found), place / REPORT)

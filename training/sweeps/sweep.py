@@ -20,6 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
+from layerpick.training.episodes.trajectory import MANY_CUT
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.sweeps.passes import (
@@ -160,4 +161,14 @@ class _Sweep:
             ours = [self._missing([key for key in keys if key in claimed]) for keys in families]
             for records in self._passes.measure([keys for keys in ours if keys]):
                 self._store.write(records)
+                self._warn(records)
         return any(ours)
+
+    def _warn(self, records: Sequence[RunRecord]) -> None:
+        """Say at once when the model itself is often cut off: everything after is too."""
+        for record in records:
+            if record.run.kind == "base" and (record.cut or 0.0) > MANY_CUT:
+                self._reporter.note(
+                    f"Warning: {record.cut:.0%} of the model's completions are cut off at "
+                    f"{self._settings.max_new_tokens:,} tokens: give a larger --max-new-tokens."
+                )

@@ -41,6 +41,7 @@ from layerpick.training.engine.loop import step_seed
 from layerpick.training.episodes.play import SamplingSettings, Stops, play
 from layerpick.training.episodes.rendering import Renderer
 from layerpick.training.episodes.trajectory import Trajectory
+from layerpick.training.episodes.transcripts import Transcript, transcribe
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.freezing import Trainable, whole
 from layerpick.training.models.loading import LoadedModel
@@ -171,6 +172,8 @@ class LayerTrainer(GRPOTrainer):
             self.model.train(training)
         failed = self._group.gather([episode.failure is not None for episode in self.episodes])
         self._metrics["train"]["failed_episodes"].append(float(sum(failed)))
+        cut = self._group.gather([episode.cut for episode in self.episodes])
+        self._metrics["train"]["cut"].append(sum(cut) / max(len(cut), 1))
         return {
             "prompt_ids": [list(e.tokens[: e.prompt_length]) for e in self.episodes],
             "completion_ids": [list(e.tokens[e.prompt_length :]) for e in self.episodes],
@@ -180,6 +183,11 @@ class LayerTrainer(GRPOTrainer):
             "logprobs": None,
             "episode_reward": [episode.reward for episode in self.episodes],
         }
+
+    def told(self) -> list[Transcript]:
+        """The last step's episodes as text; empty where TRL has generated them."""
+        prompts = self._asked[:: self.work.settings.group_size]
+        return transcribe(self.work.model, self.work.task, prompts, self.episodes)
 
     def _play(self) -> list[Trajectory]:
         work = self.work

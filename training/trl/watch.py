@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from layerpick.training.episodes.transcripts import why_no_signal
 from layerpick.training.errors import NoSignalError
 from layerpick.training.models.freezing import ChangeCheck, check_optimizer, optimizer_bytes
 from layerpick.training.runs.folder import RunFolder, StepMetrics
@@ -81,8 +82,14 @@ class Watch(TrainerCallback):
         if any(step.values.get("signal") for step in steps):
             return
         reward = sum(step.values.get("reward", 0.0) for step in steps) / len(steps)
+        told, longest = self._trainer.told(), self._trainer.work.sampling.max_new_tokens
+        cause = (
+            why_no_signal(told, longest)
+            if told
+            else "give an easier or a harder data set, a higher --temperature, or a larger "
+            "--group-size"
+        )
         raise NoSignalError(
             f"In {len(steps)} steps no group's rewards differed (mean reward {reward:.2f}), so "
-            f"nothing was learned: give an easier or a harder data set, a higher --temperature, or "
-            f"a larger --group-size."
+            f"nothing was learned: {cause}."
         )
