@@ -17,6 +17,7 @@ from layerpick.selector.settings import (
 )
 from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
+from layerpick.selector.training_run.engines import check_engine
 from layerpick.selector.training_run.run import TrainedRun, default_out, make_bench, run_training
 from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
 from layerpick.selector.training_run.strategy import (
@@ -31,7 +32,6 @@ from layerpick.selector.verification.result import Verification
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.settings import TaskSettings
-from layerpick.training.trl.options import parse_trl_options
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def auto(
     settings, rl = settings or TaskSettings(), rl or RlSettings()
     heldout = heldout or HeldOutChoice()
     choice, reporter = choice or TrainingChoice(), reporter or Silent()
-    parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
+    check_engine(choice, strategy.boost is not None)  # nothing wrong should wait for the model
     check_choice(strategy)
 
     def load() -> Bench:

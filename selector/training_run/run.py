@@ -18,6 +18,7 @@ from layerpick.selector.settings import (
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
+from layerpick.selector.training_run.engines import check_engine, engine_of
 from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
 from layerpick.selector.training_run.strategy import (
     Strategy,
@@ -39,9 +40,6 @@ from layerpick.training.sweeps.multiplexed import (
     device_name,
     model_label,
 )
-from layerpick.training.trl.options import parse_trl_options
-from layerpick.training.trl.run import TrlSettings
-from layerpick.training.trl.run import train as train_with_trl
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def train(
     strategy = layer if isinstance(layer, StrategyChoice) else StrategyChoice(layer)
     settings, rl = settings or TaskSettings(), rl or RlSettings()
     choice, reporter = choice or TrainingChoice(), reporter or Silent()
-    parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
+    check_engine(choice, strategy.boost is not None)  # nothing wrong should wait for the model
     check_choice(strategy)
     group = join(model.device)
     prepared = prepare(model, task, settings, sampling)
@@ -145,21 +143,10 @@ def run_training(
 
     Trains the bench's model in place. Raises LayerpickError for whatever the user can mend.
     """
-    settings = TrlSettings(
-        layers=strategy.layers,
-        boost=strategy.boost,
-        learning_rate=bench.learning_rates[0],
-        seed=seed,
-        micro_batch=choice.micro_batch,
-        gradient_checkpointing=choice.gradient_checkpointing,
-        checkpoint_every=choice.checkpoint_every,
-        vllm=choice.vllm,
-        report_to=tuple(choice.report_to),
-        trl=parse_trl_options(choice.trl),
-    )
+    description, train_in = engine_of(choice, bench, strategy.layers, strategy.boost, seed)
     group = processes()
     folder = RunFolder(out, group)
-    folder.open(settings.describe(bench))
+    folder.open(description)
     done = folder.result()
     if done is not None:
         reporter.note(f"{out} is finished; nothing is trained again.")
@@ -171,7 +158,7 @@ def run_training(
             f"{bench.sampling.max_new_tokens:,} tokens: give a larger --max-new-tokens."
         )
     progress = reporter.stage(f"training {strategy.in_words}", bench.settings.steps)
-    cost = train_with_trl(bench, settings, folder, on_step=progress, note=reporter.note)
+    cost = train_in(folder, on_step=progress, note=reporter.note)
     layers = strategy.layers
     stream = FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0]
     result = RunResult(

@@ -18,20 +18,18 @@ from layerpick.training.models.freezing import (
     freeze,
     no_graph_below,
     thaw,
-    whole,
 )
 from layerpick.training.processes import processes
-from layerpick.training.runs.delta import DeltaOrigin, save_delta
+from layerpick.training.runs.checkpoint import latest_checkpoint, load_trained
 from layerpick.training.runs.folder import (
-    DELTA_FILE,
     RunDescription,
     RunFolder,
     TrainingCost,
 )
+from layerpick.training.runs.rules import refuse_float16, save_trained
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.base import SingleTurnTask
 from layerpick.training.trl.advantages import OwnAdvantagesTrainer
-from layerpick.training.trl.checkpoint import latest_checkpoint, load_trained
 from layerpick.training.trl.trainer import Assignment, LayerTrainer
 from layerpick.training.trl.watch import Watch
 
@@ -148,25 +146,16 @@ def _train(
 def _save(
     bench: Bench, settings: TrlSettings, trainable: Trainable, folder: RunFolder, steps: int
 ) -> None:
-    identity = bench.model.identity
-    origin = DeltaOrigin(
-        base_model=identity.name,
-        revision=identity.revision,
-        weights_hash=identity.weights_hash,
-        dtype=str(bench.model.dtype).removeprefix("torch."),
-        layers=settings.layers,
-        boosted=settings.boost.layers if settings.boost else (),
-        boost_factor=settings.boost.factor if settings.boost else 1.0,
-        algorithm=bench.algorithm.name,
-        task=bench.task.name,
-        source=bench.task.source,
+    save_trained(
+        folder,
+        bench,
+        settings.layers,
+        trainable.parameters,
+        boost=settings.boost,
         steps=steps,
         learning_rate=settings.learning_rate,
         seed=settings.seed,
     )
-    weights = {name: whole(value.detach()) for name, value in trainable.parameters.items()}
-    if processes().first:
-        save_delta(folder.path / DELTA_FILE, weights, origin)
 
 
 def make_trainer(
@@ -252,8 +241,7 @@ def _trl_generates(settings: TrlSettings) -> bool:
 
 
 def _refuse(bench: Bench, settings: TrlSettings) -> None:
-    if bench.model.dtype == torch.float16:
-        raise LayerpickError("float16 is for inference: train with --dtype bfloat16 or float32.")
+    refuse_float16(bench)
     if settings.vllm not in (None, *VLLM_MODES):
         raise LayerpickError(f"--vllm '{settings.vllm}' is unknown: use {' or '.join(VLLM_MODES)}.")
     episodes = not isinstance(bench.task, SingleTurnTask) or not bench.algorithm.advantages_by_trl

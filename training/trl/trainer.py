@@ -46,21 +46,18 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.models.freezing import Trainable, whole
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.processes import processes
-from layerpick.training.settings import RlSettings
-from layerpick.training.tasks.base import Prompt, SingleTurnTask, Task
-from layerpick.training.trl.checkpoint import (
+from layerpick.training.runs.checkpoint import (
     Checkpoint,
     load_optimizer,
     load_trained,
     save_checkpoint,
 )
+from layerpick.training.runs.rules import NotFiniteError, not_finite
+from layerpick.training.settings import RlSettings
+from layerpick.training.tasks.base import Prompt, SingleTurnTask, Task
 from layerpick.training.trl.reference import ReferencePolicy
 
 MICRO_BATCH = "micro-batch"
-
-
-class NotFiniteError(LayerpickError):
-    """A loss or a gradient is infinite or not a number."""
 
 
 @dataclass(frozen=True)
@@ -329,12 +326,8 @@ class LayerTrainer(GRPOTrainer):
         return norm
 
     def _not_finite(self, what: str, value: float) -> NotFiniteError:
-        step = self.state.global_step
-        return NotFiniteError(
-            f"The {what} of step {step} is {value}: the {step} steps before it are kept in "
-            f"{self.args.output_dir}; start again elsewhere (--out) with a smaller --learning-rate "
-            f"than {self._get_learning_rate():g}."
-        )
+        folder, rate = Path(self.args.output_dir), self._get_learning_rate()
+        return not_finite(what, f"{value}", self.state.global_step, folder, rate)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -373,10 +366,11 @@ class LayerTrainer(GRPOTrainer):
         """Write a checkpoint of the steps that are done."""
         save_checkpoint(
             Path(self.args.output_dir),
-            self.state,
+            self.state.global_step,
             self.work.trainable.parameters,
             self.optimizer,
             self.lr_scheduler,
+            self.state,
             self._group,
         )
 
