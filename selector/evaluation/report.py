@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -150,9 +151,12 @@ def _sweeps(found: Evaluation) -> Table:
         *(f"{name}: ρ / regret / lost / held" for name in found.levels),
     ]
     table = _table("Every sweep", "model · task · algorithm", *headings)
+    names = Counter(example.name for example in found.examples)
     for example in found.examples:
+        # A model may be swept on several data sets of one task.
+        source = f" ({example.source})" if names[example.name] > 1 else ""
         table.add_row(
-            example.name,
+            example.name + source,
             str(len(example.measured)),
             "" if example.noise_ceiling is None else f"{example.noise_ceiling:.2f}",
             ", ".join(map(str, sorted(example.best))),
@@ -197,6 +201,8 @@ def _level(level: LevelAccuracy) -> dict[str, Any]:
                 "model": example.model,
                 "family": example.family,
                 "task": example.task,
+                "source": example.source,
+                "rates": example.rates,
                 "algorithm": example.algorithm,
                 "noise_ceiling": example.noise_ceiling,
                 "regressor": held.regressor,

@@ -169,6 +169,7 @@ def run_training(
         device=device_name(bench.model.device),
         versions=summaries.versions(),
         chosen=strategy.chosen,
+        reward=bench.task.settings.reward,
     )
     folder.finish(result)
     return TrainedRun(folder, result, strategy)

@@ -21,7 +21,8 @@ from layerpick.training.files import replacing
 from layerpick.training.models.defaults import DEFAULTS_FILE
 from layerpick.training.models.formats import DTYPES
 from layerpick.training.models.loading import LoadedModel, load_model
-from layerpick.training.runs.folder import DELTA_FILE, RunFolder
+from layerpick.training.runs.card import model_card
+from layerpick.training.runs.folder import DELTA_FILE
 
 FORMAT = "layerpick-delta-1"
 PACKAGES = ("layerpick", "torch", "transformers", "trl", "safetensors")
@@ -148,7 +149,7 @@ def apply(
         model.model.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
         _keep_defaults(model.folder, folder)
-        (folder / "README.md").write_text(_card(origin, path), "utf-8")
+        (folder / "README.md").write_text(model_card(origin, path), "utf-8")
     return origin
 
 
@@ -161,43 +162,3 @@ def _keep_defaults(base: Path, merged: Path) -> None:
     dataset = json.loads(source.read_text("utf-8")).get("dataset")
     if dataset and (base / dataset).is_file():
         (merged / dataset).write_bytes((base / dataset).read_bytes())
-
-
-def _card(origin: DeltaOrigin, path: Path) -> str:
-    """A model card with Hugging Face's front matter."""
-    hub = not Path(origin.base_model).exists()
-    front = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
-    front += [f"base_model: {origin.base_model}"] if hub else []
-    front += ["tags:", "- layerpick", "- reinforcement-learning", f"- {origin.algorithm}", "---"]
-    name = origin.base_model if hub else Path(origin.base_model).name
-    revision = f" (revision {origin.revision})" if origin.revision else ""
-    versions = ", ".join(f"{package} {number}" for package, number in origin.versions.items())
-    lines = [
-        *front,
-        "",
-        f"# {name}, {origin.trained} trained with RL",
-        "",
-        f"{name}{revision} after {origin.steps} steps of {origin.algorithm} on the task "
-        f"`{origin.task}` ({Path(origin.source).name}), with {origin.trained} trained and all else "
-        f"frozen. Learning rate {origin.learning_rate:g}, seed {origin.seed}.",
-        "",
-        f"- Base weights (SHA-256 of the files): `{origin.weights_hash}`",
-        f"- Made with {versions}",
-        "",
-        "The base model's licence and limits hold for this model too.",
-        *_scores(path),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _scores(path: Path) -> list[str]:
-    result = RunFolder(path).result() if path.is_dir() else None
-    if result is None:
-        return []
-    return [
-        "",
-        "| on held-out prompts | mean reward | standard error |",
-        "|---|---|---|",
-        f"| base model | {result.base.mean:.4f} | {result.base.error:.4f} |",
-        f"| this model | {result.trained.mean:.4f} | {result.trained.error:.4f} |",
-    ]

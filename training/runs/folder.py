@@ -93,6 +93,7 @@ class RunResult(_Value):
     trained: PolicyScore
     full_parameters: int = Field(description="parameters of the model")
     chosen: str | None = Field(default=None, description="how the layers were chosen")
+    reward: str | None = Field(default=None, description="a reward function of the user's own")
     device: str
     versions: dict[str, str]
 

@@ -89,7 +89,9 @@ def test_vllm_is_sent_what_is_trained(tiny, make_bench, tmp_path, layers):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("options", [["--layer", "3"], ["--layer", "all", "--beta", "0.02"]])
+@pytest.mark.parametrize(
+    "options", [["--layer", "3"], ["--layer", "all", "--beta", "0.02", "--learning-rate", "2e-5"]]
+)
 def test_two_processes_train_what_one_trains(tmp_path, kind, options):
     if kind == "ddp":
         options = [*options, "--micro-batch", "4"]
