@@ -1,1 +1,1 @@
-"""The commands: which layer to train, why, at what cost; each with its options, function, report."""
+"""The commands: one folder each, with its options, its function and its report."""
