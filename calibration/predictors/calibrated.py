@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from layerpick.calibration.paths import SHIPPED_PREDICTORS
 from layerpick.calibration.predictors.base import (
     LayerFeatures,
     Prediction,
@@ -31,7 +32,6 @@ from layerpick.calibration.predictors.intervals import (
 )
 from layerpick.calibration.predictors.levels import LEVELS, Level, find_level
 from layerpick.calibration.predictors.regressors import (
-    CANDIDATES,
     Regressor,
     from_settings,
     settings_of,
@@ -41,7 +41,6 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.files import cache_folder, write_text
 from layerpick.training.sweeps.records import Rates
 
-SHIPPED_PREDICTORS = Path(__file__).parents[1] / "data" / "predictors"
 SCHEMA_VERSION: Literal[1] = 1
 DIGITS = 5
 """Significant digits that are stored."""
@@ -174,7 +173,7 @@ def calibrate(
     examples: Sequence[TrainingExample],
     level: Level,
     done: Progress = lambda _: None,
-    candidates: Sequence[Regressor] = CANDIDATES,
+    candidates: Sequence[Regressor] | None = None,
 ) -> StoredPredictor:
     """Choose the regressor of a level and put its predictor together.
 
