@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from layerpick.calibration.paths import SHIPPED_PREDICTORS
 from layerpick.calibration.predictors.base import (
     LayerFeatures,
     Prediction,
@@ -31,7 +32,6 @@ from layerpick.calibration.predictors.intervals import (
 )
 from layerpick.calibration.predictors.levels import LEVELS, Level, find_level
 from layerpick.calibration.predictors.regressors import (
-    CANDIDATES,
     Regressor,
     from_settings,
     settings_of,
@@ -43,7 +43,6 @@ from layerpick.training.reading import read_record, reading
 from layerpick.training.sweeps.records import Rates
 from layerpick.training.values import Feature, NonNegative, Number, Record
 
-SHIPPED_PREDICTORS = Path(__file__).parents[1] / "data" / "predictors"
 SCHEMA_VERSION: Literal[1] = 1
 DIGITS = 5
 """Significant digits that are stored."""
@@ -201,7 +200,7 @@ def calibrate(
     examples: Sequence[TrainingExample],
     level: Level,
     done: Progress = lambda _: None,
-    candidates: Sequence[Regressor] = CANDIDATES,
+    candidates: Sequence[Regressor] | None = None,
 ) -> StoredPredictor:
     """Choose the regressor of a level and put its predictor together.
 

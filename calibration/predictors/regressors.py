@@ -289,13 +289,14 @@ LARGEST_SETTING = 10_000
 FAMILIES: dict[str, type[Regressor]] = {type(each).name: type(each) for each in CANDIDATES}
 
 
-def with_own(name: str | None) -> tuple[Regressor, ...]:
+def with_own(name: str | None) -> tuple[Regressor, ...] | None:
     """What is compared, and a regressor of one's own, as `file.py:Class`, with its defaults.
 
-    Raises LayerpickError if there is none, or some of its settings have no default.
+    None, which stands for `CANDIDATES`, where no name is given. Raises LayerpickError if there is
+    no such class, or some of its settings have no default.
     """
     if name is None:
-        return CANDIDATES
+        return None
     kind = find_class(name, FAMILIES, Regressor, "regressor")  # type: ignore[type-abstract]
     try:
         return (*CANDIDATES, kind())

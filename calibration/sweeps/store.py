@@ -32,7 +32,6 @@ _CLAIMS = ".claims"
 _JOURNAL = ".journal-"
 _RECORDS = TypeAdapter(list[RunRecord])
 
-SHIPPED_SWEEPS = Path(__file__).parents[1] / "data" / "sweeps"
 """Sweeps of the built-in models, measured with `layerpick sweep`."""
 
 

@@ -1,6 +1,6 @@
 """From a model and a task to a suggestion: sample once, probe, predict.
 
-This is the function behind `layerpick suggest` and `from layerpick.selector import suggest`.
+This is the function behind `layerpick suggest` and `layerpick.suggest`.
 """
 
 from __future__ import annotations

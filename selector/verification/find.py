@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.sweeps.measured import Reading, read_sweep
 from layerpick.calibration.sweeps.published import find_sweep
-from layerpick.calibration.sweeps.store import (
-    SHIPPED_SWEEPS,
-    read_folder,
-    read_settings,
-    sweep_folders,
-)
+from layerpick.calibration.sweeps.store import read_folder, read_settings, sweep_folders
 from layerpick.calibration.sweeps.values import Score, Sweep
 from layerpick.selector.verification.run import finished, in_words
 from layerpick.training.errors import LayerpickError
