@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerpick.selector import suggest
+from layerpick import suggest
 from layerpick.selector.progress import Silent
 from layerpick.selector.rollouts.run import ShownRollouts, show_rollouts
 from layerpick.selector.settings import ModelChoice, RolloutChoice, SamplingChoice
