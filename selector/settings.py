@@ -62,7 +62,8 @@ class ModelChoice(LoadingChoice):
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
     dtype: str = "auto"
-    """auto (bfloat16 on CUDA, else float32), float32, bfloat16, float16."""
+    """auto (bfloat16 on CUDA and where a CPU multiplies it fast, else float32), or one of float32,
+    bfloat16, float16."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.real
 def test_the_gguf_file_is_converted_once_and_writes_sense(smollm2):
     import torch
 
-    model = load_model(smollm2)
+    model = load_model(smollm2, dtype="float32")
     assert len(model.layers) == 30 and model.dtype == torch.float32
     assert load_model(smollm2).identity.weights_hash == model.identity.weights_hash
     ids = model.tokenizer("The capital of France is", return_tensors="pt").input_ids

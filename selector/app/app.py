@@ -20,6 +20,7 @@ from layerpick.selector.training_run import command as train_command
 from layerpick.selector.verification import command as verify_command
 from layerpick.selector.voting import command as vote_command
 from layerpick.training.errors import LayerpickError
+from layerpick.training.processes import another_failed, first_to_fail
 
 app = typer.Typer(
     name="layerpick",
@@ -53,7 +54,8 @@ def run() -> int:
     try:
         result = app(standalone_mode=False)
     except LayerpickError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        if first_to_fail():
+            print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
     except typer.Abort:
         raise KeyboardInterrupt from None
@@ -61,5 +63,7 @@ def run() -> int:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             return int(error.exit_code)
+        if another_failed():
+            return LayerpickError.exit_code
         raise
     return result if isinstance(result, int) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +69,8 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
 
       layerpick train Qwen/Qwen3-4B --task math --steps 200 --report-to trackio
 
+      accelerate launch --multi_gpu -m layerpick train Qwen/Qwen3-4B --layer 17
+
       layerpick train --layer top:3
 
       layerpick train --boost top:3 --boost-factor 10
@@ -77,7 +80,7 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
     from rich.console import Console
 
     from layerpick.selector.prepare import prepare
-    from layerpick.selector.progress import reporting
+    from layerpick.selector.progress import Silent, reporting
     from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
     from layerpick.selector.training_run.report import sentences
     from layerpick.selector.training_run.run import default_out, make_bench, run_training
@@ -86,34 +89,40 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
         choose_strategy,
         folder_name,
     )
+    from layerpick.training.processes import join, leave
     from layerpick.training.trl.options import parse_trl_options
 
     parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
     check_choice(strategy)
-    with reporting() as reporter:
+    group = join(model.device)
+    with reporting() if group.first else nullcontext(Silent()) as reporter:
         prepared = prepare(model, task, settings, sampling)
         bench = make_bench(prepared, algorithm, rl, heldout, choice.learning_rate)
         place = out or default_out(bench, folder_name(strategy), seed)
 
         def advise() -> Suggestion:
-            advice = find_suggestion(
-                suggestion,
-                place,
-                model,
-                task,
-                settings=settings,
-                algorithm=algorithm,
-                sampling=sampling,
-                rl=rl,
-                seed=seed,
-                reporter=reporter,
-            )
+            with group.first_alone():
+                advice = find_suggestion(
+                    suggestion,
+                    place,
+                    model,
+                    task,
+                    settings=settings,
+                    algorithm=algorithm,
+                    sampling=sampling,
+                    rl=rl,
+                    seed=seed,
+                    reporter=reporter,
+                )
             check_suggestion(advice, bench)
             return advice
 
         chosen = choose_strategy(strategy, bench, advise)
         reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
         trained = run_training(bench, chosen, choice, seed, place, reporter)
+    leave()
+    if not group.first:
+        return
     if as_json:
         sys.stdout.write(trained.result.model_dump_json(indent=2) + "\n")
         return

@@ -17,6 +17,7 @@ from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, 
 from layerpick.training.episodes.scoring import held_out, score_model
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.defaults import read_defaults
+from layerpick.training.processes import Processes, processes
 from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
@@ -93,13 +94,14 @@ def run_training(
         report_to=tuple(choice.report_to),
         trl=parse_trl_options(choice.trl),
     )
-    folder = RunFolder(out)
+    group = processes()
+    folder = RunFolder(out, group)
     folder.open(settings.describe(bench))
     done = folder.result()
     if done is not None:
         reporter.note(f"{out} is finished; nothing is trained again.")
         return Trained(folder, done, strategy)
-    base = _score(bench, BASE_STREAM, seed)
+    base = _score(bench, BASE_STREAM, seed, group)
     progress = reporter.stage(f"training {strategy.in_words}", bench.settings.steps)
     cost = train(bench, settings, folder, on_step=progress, note=reporter.note)
     layers = strategy.layers
@@ -107,7 +109,7 @@ def run_training(
     result = RunResult(
         cost=cost,
         base=base,
-        trained=_score(bench, stream, seed),
+        trained=_score(bench, stream, seed, group),
         full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
         device=device_name(bench.model.device),
         versions=summaries.versions(),
@@ -123,7 +125,9 @@ def default_out(bench: Bench, what: str, seed: int) -> Path:
     return Path("runs") / label / f"{bench.task.name}-{bench.algorithm.name}" / f"{what}-seed{seed}"
 
 
-def _score(bench: Bench, stream: int, seed: int) -> PolicyScore:
+def _score(bench: Bench, stream: int, seed: int, group: Processes) -> PolicyScore:
     noise = step_seed(seed, SCORING_STEP)
-    score = score_model(bench.model, bench.task, bench.sampling, bench.heldout, noise, stream)
+    score = score_model(
+        bench.model, bench.task, bench.sampling, bench.heldout, noise, stream, group
+    )
     return PolicyScore.of(score)

@@ -94,23 +94,33 @@ class Decoder:
         )
 
 
-def draw_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
-    """Sample one token per row by inverting the cumulative distribution.
+def draw_tokens(
+    logits: Tensor, temperature: float, uniforms: Tensor, rows: Tensor | None = None
+) -> Tensor:
+    """Sample one token per draw by inverting the cumulative distribution: (draws,), int64.
 
-    logits (rows, vocabulary); uniforms (rows,) in (0, 1). Equal logits and uniforms give equal
-    tokens, whatever else is in the batch. Temperature 0 takes the most likely token.
+    logits (rows, vocabulary); uniforms (draws,) in (0, 1); rows (draws,), int64, in order: of
+    which row each draw is, by default one of each. Equal logits and uniforms give equal tokens,
+    whatever else is in the batch. Temperature 0 takes the most likely token.
     """
+    if rows is None:
+        rows = torch.arange(len(logits))
     if temperature == 0:
-        return logits.argmax(dim=-1)
-    drawn = torch.empty(len(logits), dtype=torch.long, device=logits.device)
-    uniforms = uniforms.to(logits.device, torch.float32).unsqueeze(1)
+        return logits.argmax(dim=-1)[rows.to(logits.device)]
+    counts = rows.bincount(minlength=len(logits))
+    number = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
+    spread = torch.full((len(logits), int(counts.max())), 0.5)
+    spread[rows, number] = uniforms.float()
+    spread = spread.to(logits.device)
+    drawn = torch.empty(spread.shape, dtype=torch.long, device=logits.device)
     for block in blocks(logits):
         scaled = logits[block].float()
         scaled = scaled if temperature == 1 else scaled / temperature
         cumulative = torch.softmax(scaled, dim=-1).cumsum(dim=-1)
-        threshold = uniforms[block] * cumulative[:, -1:]
-        drawn[block] = torch.searchsorted(cumulative, threshold).squeeze(1)
-    return drawn.clamp_(max=logits.shape[-1] - 1)
+        threshold = spread[block] * cumulative[:, -1:]
+        drawn[block] = torch.searchsorted(cumulative, threshold)
+    drawn = drawn.clamp_(max=logits.shape[-1] - 1)
+    return drawn[rows.to(logits.device), number.to(logits.device)]
 
 
 def write_turns(
@@ -119,22 +129,25 @@ def write_turns(
     uniforms: np.ndarray,
     temperature: float,
     ends: Callable[[list[int]], bool],
+    copies: Tensor | None,
     *,
     drop_finished: bool,
 ) -> list[list[int]]:
     """Let every row write until `ends` says that its tokens are complete, or the noise runs out.
 
-    uniforms (rows, longest turn): one number in (0, 1) for each token that could be drawn. Rows
-    that have ended wait, fed nothing, or leave the batch with `drop_finished` (the decoder is
-    then of no further use). The last token of a turn is not fed to the decoder: it goes in with
-    whatever follows.
+    uniforms (rows, longest turn): one number in (0, 1) for each token that could be drawn;
+    copies (rows,), int64, in order: of which of the logits each row draws its first token.
+    Rows that have ended wait, fed nothing, or leave the batch with `drop_finished` (the decoder
+    is then of no further use). The last token of a turn is not fed to the decoder: it goes in
+    with whatever follows.
     """
     rows, limit = uniforms.shape
     written: list[list[int]] = [[] for _ in range(rows)]
     held = list(range(rows))
     writing = set(held)
     for step in range(limit):
-        drawn = draw_tokens(logits, temperature, torch.from_numpy(uniforms[held, step]))
+        draws = torch.from_numpy(uniforms[held, step])
+        drawn = draw_tokens(logits, temperature, draws, copies)
         for row, token in zip(held, drawn.tolist(), strict=True):
             if row in writing:
                 written[row].append(token)
@@ -146,5 +159,6 @@ def write_turns(
         if drop_finished and len(writing) <= 0.75 * len(held):
             decoder.keep([index for index, row in enumerate(held) if row in writing])
             held = [row for row in held if row in writing]
+        copies = None
         logits = decoder.extend([written[row][-1:] if row in writing else [] for row in held])
     return written

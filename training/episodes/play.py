@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from layerpick.training.episodes.decoding import Decoder, write_turns
@@ -33,7 +34,7 @@ class SamplingSettings:
     stop: tuple[str, ...] = ()
     """Strings that end a turn; the tokens that hold them are kept, the text is cut before."""
     rows: int = 64
-    """Episodes decoded at a time."""
+    """Episodes of each policy that are decoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,16 @@ def play(
     seed: int,
     streams: Sequence[int] = (0,),
     make_decoder: Callable[[Sequence[int]], Decoder] | None = None,
+    first: int = 0,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> list[Trajectory]:
     """Sample `group_size` episodes for each prompt; in order of stream, prompt, then sample.
 
     `streams` are independent repetitions under one seed. `make_decoder` gives the decoder of a
     batch from the index into `streams` of each of its rows, which never decreases; without it,
-    `model` decodes all of them. `on_done` is told how many episodes have just ended.
+    `model` decodes all of them. `first` is the number of the first prompt where these are part of
+    more: its noise is that of its place among all. `on_done` is told how many episodes have just
+    ended.
     """
     make_decoder = make_decoder or (
         lambda owners: Decoder(model.model, model.tokenizer.pad_token_id, len(owners))
@@ -75,8 +79,9 @@ def play(
         for sample in range(group_size)
     ]
     trajectories: list[Trajectory] = []
-    for start in range(0, len(slots), settings.rows):
-        part = slots[start : start + settings.rows]
+    size = settings.rows * len(streams)
+    for start in range(0, len(slots), size):
+        part = slots[start : start + size]
         rows = [
             _Row(
                 index,
@@ -85,7 +90,7 @@ def play(
                 prompts[slot.group],
                 list(tokens[slot.group]),
                 hash_text(prompts[slot.group].state or str(prompts[slot.group].content)),
-                noise(seed, streams[owner], slot),
+                noise(seed, streams[owner], Slot(first + slot.group, slot.sample)),
             )
             for index, (owner, slot) in enumerate(part)
         ]
@@ -148,7 +153,8 @@ class _Batch:
         self, episodes: Episodes, make_decoder: Callable[[Sequence[int]], Decoder]
     ) -> list[Trajectory]:
         """Alternate between the model's turns and the episodes' answers until all are done."""
-        decoder, logits = self._read_prompts(make_decoder)
+        copies: Tensor | None
+        decoder, logits, copies = self._read_prompts(make_decoder)
         live = self._rows
         while live:
             limit = self._settings.max_new_tokens
@@ -158,6 +164,7 @@ class _Batch:
                 np.stack([row.noise.random(limit) for row in live]),
                 self._settings.temperature,
                 self._stops.ends,
+                copies,
                 drop_finished=self._single_turn,
             )
             texts = [self._stops.text(tokens) for tokens in written]
@@ -174,14 +181,16 @@ class _Batch:
             live = [live[index] for index in going]
             if live:
                 logits = decoder.extend([replies[index] for index in going])
+                copies = None
         return [row.trajectory() for row in self._rows]
 
     def _read_prompts(
         self, make_decoder: Callable[[Sequence[int]], Decoder]
-    ) -> tuple[Decoder, Tensor]:
-        """A decoder that has read every row's prompt, and the logits of the first tokens.
+    ) -> tuple[Decoder, Tensor, Tensor]:
+        """A decoder that has read every row's prompt, and logits of the first tokens.
 
-        Samples of one prompt stand side by side: it is read once, then repeated.
+        Samples of one prompt stand side by side: it is read once, then repeated. Its logits are
+        not: of each row, the last tensor names its row of the logits.
         """
         first = [
             index
@@ -192,11 +201,10 @@ class _Batch:
         decoder = make_decoder([self._rows[index].owner for index in first])
         logits = decoder.extend([self._rows[index].tokens for index in first])
         repeats = np.diff([*first, len(self._rows)])
-        copies = np.repeat(np.arange(len(first)), repeats).tolist()
+        copies = torch.from_numpy(np.repeat(np.arange(len(first)), repeats))
         if len(copies) > len(first):
-            decoder.keep(copies)
-            logits = logits[copies]
-        return decoder, logits
+            decoder.keep(copies.tolist())
+        return decoder, logits, copies
 
     def _answer(self, row: _Row, written: list[int], result: StepResult) -> list[int]:
         """Record a turn and its result; returns what the row reads next, [] when it is over."""

@@ -13,6 +13,7 @@ from layerpick.training.engine.policies import BASE_STREAM, Policies
 from layerpick.training.episodes.play import SamplingSettings, play
 from layerpick.training.episodes.trajectory import Trajectory, hash_text
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.processes import ALONE, Processes
 from layerpick.training.tasks.base import Prompt, Task
 
 PROMPTS_SEED = 0
@@ -67,10 +68,21 @@ def score_model(
     on: HeldOut,
     seed: int,
     stream: int = BASE_STREAM,
+    group: Processes = ALONE,
 ) -> HeldOutScore:
-    """Score a model as it is; `stream` is that of its sampling noise."""
-    episodes = play(model, task, on.prompts, on.samples, sampling, seed=seed, streams=(stream,))
-    return score_of(episodes, on)
+    """Score a model as it is; `stream` is that of its sampling noise.
+
+    The processes of a group score a share of the prompts each, and all have the score.
+    """
+    own = group.share(len(on.prompts))
+    part = HeldOut(on.prompts[own], on.samples)
+    with group.in_step(model.model):
+        episodes = play(
+            model, task, part.prompts, part.samples, sampling,
+            seed=seed, streams=(stream,), first=own.start,
+        )  # fmt: skip
+    score = score_of(episodes, part)
+    return HeldOutScore(tuple(group.gather(score.by_prompt)), sum(group.gather([score.tokens])))
 
 
 def score_policies(

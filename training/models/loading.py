@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from layerpick.training.errors import LayerpickError
+from layerpick.training.models.formats import number_format
 from layerpick.training.models.layers import DecoderLayers, find_decoder_layers
 from layerpick.training.models.sources import ModelFolder, locate
 
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "spiece*")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def load_model(
 ) -> LoadedModel:
     """Load a model by Hub id, local folder or .gguf file.
 
-    dtype `auto` is bfloat16 on CUDA and float32 elsewhere; device `auto` is CUDA where there is
+    dtype `auto` is what pays (see `number_format`); device `auto` is CUDA where there is
     one, else the CPU. Raises LayerpickError for everything that makes the model unfit: missing,
     damaged, not causal, no tokenizer, no pad token, no decoder layers.
     """
@@ -72,7 +72,7 @@ def load_model(
     folder = locate(name, revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     config = read_config(folder, trust_remote_code)
     tokenizer = _tokenizer(folder, pad_token, trust_remote_code)
-    model = _weights(folder, config, _dtype(dtype, target), trust_remote_code)
+    model = _weights(folder, config, number_format(dtype, target, config), trust_remote_code)
     layers = find_decoder_layers(model)
     model.to(target).eval().requires_grad_(False)
     _refuse_if_not_causal(name, model)
@@ -96,14 +96,6 @@ def _device(device: str) -> torch.device:
             f"The device '{device}' is not available here: use --device cpu."
         ) from error
     return target
-
-
-def _dtype(dtype: str, device: torch.device) -> torch.dtype:
-    if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if dtype not in DTYPES:
-        raise LayerpickError(f"The dtype '{dtype}' is unknown: use auto, {', '.join(DTYPES)}.")
-    return DTYPES[dtype]
 
 
 def read_config(folder: ModelFolder, trust_remote_code: bool) -> Any:

@@ -19,7 +19,8 @@ from torch import Tensor
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import replacing
 from layerpick.training.models.defaults import DEFAULTS_FILE
-from layerpick.training.models.loading import DTYPES, LoadedModel, load_model
+from layerpick.training.models.formats import DTYPES
+from layerpick.training.models.loading import LoadedModel, load_model
 from layerpick.training.runs.folder import DELTA_FILE, RunFolder
 
 FORMAT = "layerpick-delta-1"

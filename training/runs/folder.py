@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from layerpick.training.episodes.scoring import HeldOutScore
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
+from layerpick.training.processes import ALONE, Processes
 from layerpick.training.sweeps.records import RunSettings
 
 SCHEMA_VERSION = 1
@@ -98,8 +99,10 @@ class RunResult(_Value):
 class RunFolder:
     """One run's files."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, group: Processes = ALONE):
+        """In a group of processes the first one writes, and all read."""
         self.path = path
+        self._group = group
 
     def open(self, description: RunDescription) -> None:
         """Start the folder, or go on in it.
@@ -107,9 +110,9 @@ class RunFolder:
         Raises LayerpickError when it holds a run with other settings, naming the first of them.
         """
         file = self.path / RUN_FILE
-        if not file.exists():
+        if self._group.first and not file.exists():
             write_text(file, description.model_dump_json(indent=1) + "\n")
-            return
+        self._group.wait()
         stored = self.description()
         unequal = description.settings.differences(stored.settings)
         for name in (name for name in type(description).model_fields if name != "settings"):
@@ -124,19 +127,28 @@ class RunFolder:
 
     def begin(self, steps_done: int) -> None:
         """Forget what a killed run had done after its last checkpoint."""
+        steps = self.metrics()
+        if not self._group.first:
+            return
         for leftover in self.path.glob(".*-*"):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
-        lines = [step.model_dump_json() for step in self.metrics() if step.step <= steps_done]
+        lines = [step.model_dump_json() for step in steps if step.step <= steps_done]
         write_text(self.path / METRICS_FILE, "".join(f"{line}\n" for line in lines))
 
     def append(self, step: StepMetrics) -> None:
         """Add one step's line."""
+        if not self._group.first:
+            return
         with (self.path / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(step.model_dump_json() + "\n")
 
     def metrics(self) -> list[StepMetrics]:
-        """All steps, in order; a line that a kill has cut short ends them."""
+        """All steps, in order; a line that a kill has cut short ends them.
+
+        All processes of a group must ask.
+        """
+        self._group.wait()
         file = self.path / METRICS_FILE
         steps: list[StepMetrics] = []
         for line in file.read_text("utf-8").splitlines() if file.is_file() else ():
@@ -170,6 +182,8 @@ class RunFolder:
 
     def finish(self, result: RunResult) -> None:
         """Write the result; the checkpoint has done its service."""
+        if not self._group.first:
+            return
         write_text(self.path / RESULT_FILE, result.model_dump_json(indent=1) + "\n")
         for checkpoint in self.path.glob("checkpoint-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -132,13 +133,16 @@ class RayTasks:
 
         `tick` is told the steps that all tasks have done since it was told last.
         """
+        told = time.monotonic()
         while self._calls:
             done, _ = self._ray.wait(list(self._calls), timeout=POLL_SECONDS)
             for reference in done:
                 _, call = self._calls.pop(reference)
                 self._finished += call.steps
                 yield self._outcome(reference, call)
-            self._tell(tick)
+            if not self._calls or time.monotonic() - told > POLL_SECONDS:
+                self._tell(tick)
+                told = time.monotonic()
 
     def close(self) -> None:
         """End what is still running; disconnect if the connection was made here."""
@@ -169,10 +173,12 @@ class RayTasks:
 
     def _tell(self, tick: Callable[[int], None]) -> None:
         running = {number for number, _ in self._calls.values()}
-        try:
-            told = self._ray.get(self._board.read.remote(), timeout=POLL_SECONDS)
-        except self._ray.exceptions.RayError:
-            return  # the display waits; the work does not
+        told: dict[int, int] = {}
+        if running:
+            try:
+                told = self._ray.get(self._board.read.remote(), timeout=POLL_SECONDS)
+            except self._ray.exceptions.RayError:
+                return  # the display waits; the work does not
         steps = self._finished + sum(done for number, done in told.items() if number in running)
         if steps > self._told:
             tick(steps - self._told)
@@ -241,7 +247,7 @@ def _connect(address: str) -> tuple[bool, bool]:
     """Connect; whether Ray was started on this machine, and whether the connection is new."""
     where = None if address == "ray" else address
     local = where is None and not os.environ.get("RAY_ADDRESS")
-    if local:
+    if local and "ray" not in sys.modules:
         # Read by Ray when it is imported: its servers then listen on 127.0.0.1.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import replacing
+from layerpick.training.models.freezing import alike, whole
+from layerpick.training.processes import ALONE, Processes
 
 TRAINED_FILE = "trained.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -50,8 +52,12 @@ def save_checkpoint(
     trained: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     scheduler: Any,
-) -> Checkpoint:
-    """Write a checkpoint whole or not at all, then remove the older ones."""
+    group: Processes = ALONE,
+) -> None:
+    """Write a checkpoint whole or not at all, then remove the older ones.
+
+    All processes of a group must call; the first one writes.
+    """
     from safetensors.torch import save_file
     from transformers.trainer import TRAINER_STATE_NAME
 
@@ -59,16 +65,18 @@ def save_checkpoint(
     target = run / f"checkpoint-{trainer_state.global_step}"
     tensors, values = _optimizer_state(optimizer)
     values["scheduler"] = scheduler.state_dict()
+    weights, tensors = _gathered(trained), _gathered(tensors)
+    if not group.first:
+        return
     with replacing(target) as folder:
         folder.mkdir()
-        save_file(_contiguous(trained), folder / TRAINED_FILE)
-        save_file(_contiguous(tensors), folder / OPTIMIZER_FILE)
+        save_file(weights, folder / TRAINED_FILE)
+        save_file(tensors, folder / OPTIMIZER_FILE)
         (folder / OPTIMIZER_VALUES_FILE).write_text(json.dumps(values, indent=1), "utf-8")
         trainer_state.save_to_json(str(folder / TRAINER_STATE_NAME))
     for path in older:
         if path != target:
             shutil.rmtree(path, ignore_errors=True)
-    return Checkpoint(target)
 
 
 def load_trained(checkpoint: Checkpoint, trained: Mapping[str, Tensor]) -> None:
@@ -86,7 +94,7 @@ def load_trained(checkpoint: Checkpoint, trained: Mapping[str, Tensor]) -> None:
         )
     with torch.no_grad():
         for name, parameter in trained.items():
-            parameter.copy_(saved[name])
+            parameter.copy_(alike(saved[name], parameter))
 
 
 def load_optimizer(
@@ -100,9 +108,11 @@ def load_optimizer(
     state: dict[int, dict[str, Any]] = {
         int(index): dict(plain) for index, plain in values["plain"].items()
     }
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")
-        state[int(index)][key] = tensor
+        parameter = held[int(index)]
+        state[int(index)][key] = alike(tensor, parameter) if tensor.ndim else tensor
     # The groups' settings are those of the same command; only the schedule moves the rates.
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
@@ -128,5 +138,5 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor
     return tensors, {"plain": plain, "learning_rates": rates}
 
 
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: whole(tensor.detach()).contiguous() for name, tensor in tensors.items()}

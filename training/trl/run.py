@@ -12,7 +12,15 @@ import torch
 from trl import GRPOConfig
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.freezing import Boost, Trainable, freeze, no_graph_below, thaw
+from layerpick.training.models.freezing import (
+    Boost,
+    Trainable,
+    freeze,
+    no_graph_below,
+    thaw,
+    whole,
+)
+from layerpick.training.processes import processes
 from layerpick.training.runs.delta import DeltaOrigin, save_delta
 from layerpick.training.runs.folder import (
     DELTA_FILE,
@@ -162,7 +170,9 @@ def _save(
         learning_rate=settings.learning_rate,
         seed=settings.seed,
     )
-    save_delta(folder.path / DELTA_FILE, trainable.parameters, origin)
+    weights = {name: whole(value.detach()) for name, value in trainable.parameters.items()}
+    if processes().first:
+        save_delta(folder.path / DELTA_FILE, weights, origin)
 
 
 def make_trainer(
@@ -199,7 +209,7 @@ def make_config(bench: Bench, settings: TrlSettings, output: str) -> GRPOConfig:
         **LOSSES[bench.algorithm.name],
         "output_dir": output,
         "max_steps": chosen.steps,
-        "per_device_train_batch_size": chosen.prompts * chosen.group_size,
+        "per_device_train_batch_size": chosen.prompts * chosen.group_size // processes().count,
         "num_generations": chosen.group_size,
         "max_completion_length": bench.sampling.max_new_tokens * bench.task.max_turns,
         "temperature": bench.sampling.temperature,
@@ -259,7 +269,12 @@ def _refuse(bench: Bench, settings: TrlSettings) -> None:
             "agentic task and with gigpo."
         )
     _require_installed(settings)
-    if bench.model.device.index:
+    group = processes()
+    if bench.settings.prompts % group.count:
+        raise LayerpickError(
+            f"--prompts {bench.settings.prompts} must be a multiple of the {group.count} processes."
+        )
+    if bench.model.device.index and group.count == 1:
         raise LayerpickError(
             f"Training uses the first visible GPU: set CUDA_VISIBLE_DEVICES="
             f"{bench.model.device.index} and use --device cuda."
