@@ -140,6 +140,8 @@ class Probe(ABC):
     name: ClassVar[str]
     needs: ClassVar[Needs]
     features: ClassVar[tuple[FeatureInfo, ...]]
+    headings: ClassVar[Mapping[str, str]] = {}
+    """Those of them that tables and pictures can show, most telling first, and above what."""
 
     @abstractmethod
     def measure(

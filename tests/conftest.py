@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -262,3 +263,59 @@ def _write_sweep(example: Example, root: Path) -> Path:
     )  # fmt: skip
     write_features(table, folder)
     return folder
+
+
+USER_SCRIPT = """
+import layerpick
+
+suggestion = layerpick.suggest(
+    "Qwen/Qwen3-4B",
+    "math",
+    settings=layerpick.TaskSettings(dataset="rows.jsonl"),
+    rollouts=layerpick.RolloutChoice(prompts=16),
+)
+reveal_type(suggestion)
+run = layerpick.train("Qwen/Qwen3-4B", layer=str(suggestion.pick))
+reveal_type(run)
+reveal_type(layerpick.sweep(rl=layerpick.RlSettings(steps=10)))
+reveal_type(layerpick.verify("suggestion.json", sweep="sweeps"))
+reveal_type(layerpick.__version__)
+"""
+REVEALED = ("Suggestion", "TrainedRun", "Sweep", "Verification", "str")
+HEAVY = (
+    *("torch", "transformers", "trl", "accelerate", "datasets", "numpy", "pandas", "sklearn"),
+    *("pydantic", "rich", "PIL"),
+)
+"""What type checkers need not read to know this package."""
+
+
+@pytest.fixture
+def check_types(tmp_path):
+    """`check_types(source, python)`: pyright and mypy know what a user's script gets.
+
+    `source` is the folder that holds the package, None where it is installed.
+    """
+
+    def said(*command: str) -> str:
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def check(source: Path | None, python: str) -> None:
+        (tmp_path / "script.py").write_text(USER_SCRIPT)
+        (tmp_path / "pyrightconfig.json").write_text(
+            json.dumps({"extraPaths": [str(source)] if source else []})
+        )
+        skipped = ",".join(f"mypy-{name}.*" for name in HEAVY)
+        (tmp_path / "mypy.ini").write_text(
+            "[mypy]\nfollow_imports = silent\nignore_missing_imports = True\n"
+            + (f"mypy_path = {source}\n" if source else "")
+            + f"[{skipped}]\nfollow_imports = skip\n"
+        )
+        pyright = said(sys.executable, "-m", "pyright", "--pythonpath", python, "script.py")
+        mypy = said(sys.executable, "-m", "mypy", "--python-executable", python, "script.py")
+        for name in REVEALED:
+            assert f'is "{name}"' in pyright, pyright
+            assert f'{name}"' in mypy, mypy
+
+    return check

@@ -30,7 +30,12 @@ from layerpick.calibration.predictors.intervals import (
     Strangeness,
 )
 from layerpick.calibration.predictors.levels import LEVELS, Level, find_level
-from layerpick.calibration.predictors.regressors import Regressor, from_settings, settings_of
+from layerpick.calibration.predictors.regressors import (
+    CANDIDATES,
+    Regressor,
+    from_settings,
+    settings_of,
+)
 from layerpick.calibration.sweeps.examples import TrainingExample
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import cache_folder, write_text
@@ -166,7 +171,10 @@ class StoredPredictor(_Stored):
 
 
 def calibrate(
-    examples: Sequence[TrainingExample], level: Level, done: Progress = lambda _: None
+    examples: Sequence[TrainingExample],
+    level: Level,
+    done: Progress = lambda _: None,
+    candidates: Sequence[Regressor] = CANDIDATES,
 ) -> StoredPredictor:
     """Choose the regressor of a level and put its predictor together.
 
@@ -174,7 +182,7 @@ def calibrate(
     """
     rounded = [_stored(example, level).example() for example in examples]
     design = make_design(rounded, level)
-    choice = choose(LeftOut(design), frozenset(), done=done)
+    choice = choose(LeftOut(design), frozenset(), candidates, done)
     return _put_together(design, choice)
 
 

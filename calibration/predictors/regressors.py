@@ -7,6 +7,7 @@ targets it is fitted to; it is chosen anew in every fit, so that no left-out row
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ import numpy as np
 
 from layerpick.calibration.predictors.design import DEPTH
 from layerpick.training.errors import LayerpickError
+from layerpick.training.own_code import find_class
 
 SEED = 0
 BAGS, BAG_SHARE = 30, 0.7
@@ -284,17 +286,35 @@ CANDIDATES: tuple[Regressor, ...] = (
 FAMILIES: dict[str, type[Regressor]] = {type(each).name: type(each) for each in CANDIDATES}
 
 
+def with_own(name: str | None) -> tuple[Regressor, ...]:
+    """What is compared, and a regressor of one's own, as `file.py:Class`, with its defaults.
+
+    Raises LayerpickError if there is none, or some of its settings have no default.
+    """
+    if name is None:
+        return CANDIDATES
+    kind = find_class(name, FAMILIES, Regressor, "regressor")  # type: ignore[type-abstract]
+    try:
+        return (*CANDIDATES, kind())
+    except TypeError as error:
+        raise LayerpickError(f"The regressor {name} cannot be made: {error}.") from error
+
+
 def settings_of(regressor: Regressor) -> dict[str, Any]:
-    """The regressor as JSON: its name and its settings."""
-    return {"name": regressor.name, **asdict(regressor)}
+    """The regressor as JSON: its name, or where its file lies, and its settings."""
+    kind = type(regressor)
+    built_in = FAMILIES.get(regressor.name) is kind
+    name = regressor.name if built_in else f"{inspect.getfile(kind)}:{kind.__name__}"
+    return {"name": name, **asdict(regressor)}
 
 
 def from_settings(settings: Mapping[str, Any]) -> Regressor:
     """The regressor that `settings_of` describes. Raises LayerpickError if it describes none."""
     own = {key: value for key, value in settings.items() if key != "name"}
     try:
-        return FAMILIES[settings["name"]](**own)
-    except (KeyError, TypeError) as error:
+        kind = find_class(settings["name"], FAMILIES, Regressor, "regressor")  # type: ignore[type-abstract]
+        return kind(**own)
+    except (KeyError, TypeError, LayerpickError) as error:
         raise LayerpickError(
             f"The settings {dict(settings)} name no regressor of this version of layerpick: run "
             f"`layerpick calibrate` again."

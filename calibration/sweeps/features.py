@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from layerpick.training.errors import LayerpickError
@@ -51,14 +50,6 @@ class FeatureTable(_Value):
         default_factory=dict, description="probes that failed, or lack some features, and why"
     )
     versions: dict[str, str]
-
-    def of(self, probes: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """Features of these probes by name, each (layers,), float64."""
-        return {
-            name: np.array(values)
-            for probe in probes
-            for name, values in self.features.get(probe, {}).items()
-        }
 
 
 def write_features(table: FeatureTable, folder: Path) -> None:

@@ -22,7 +22,8 @@ from layerpick.training.files import as_json, write_text
 from layerpick.training.sweeps.records import SCHEMA_VERSION, RunKey, RunRecord, RunSettings
 
 PICTURE = "profile.png"
-NO_RECORDS = (PICTURE, FEATURES_FILE)
+REPORT = "report.html"
+NO_RECORDS = (PICTURE, REPORT, FEATURES_FILE)
 """The other files that may lie in the folder."""
 _CLAIMS = ".claims"
 _JOURNAL = ".journal-"

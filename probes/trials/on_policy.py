@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -70,6 +70,7 @@ class WarmUpProbe(Probe):
 
     name = "warm_up"
     needs = "training"
+    headings: ClassVar[Mapping[str, str]] = {"warm_up_5_gain": "RL gain"}
     features = tuple(
         FeatureInfo(f"warm_up_{steps}_{name}", f"{about}, {steps} RL steps", formula, SOURCE)
         for steps in STEPS

@@ -15,6 +15,7 @@ from layerpick.selector.evaluation import command as evaluate_command
 from layerpick.selector.export import command as export_command
 from layerpick.selector.race import command as race_command
 from layerpick.selector.recalibration import command as calibrate_command
+from layerpick.selector.rollouts import command as rollouts_command
 from layerpick.selector.suggestion import command as suggest_command
 from layerpick.selector.sweep import command as sweep_command
 from layerpick.selector.training_run import command as train_command
@@ -35,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("suggest")(suggest_command.suggest)
+app.command("rollouts")(rollouts_command.rollouts)
 app.command("train")(train_command.train)
 app.command("apply")(train_command.apply)
 app.command("export")(export_command.export)

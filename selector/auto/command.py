@@ -76,18 +76,16 @@ either, the score before and after.
     """
     from rich.console import Console
 
-    from layerpick.selector.auto.run import run_auto
+    from layerpick.selector.auto.page import auto_page
+    from layerpick.selector.auto.run import auto as go_all_the_way
+    from layerpick.selector.pages.html import REPORT, write_page
     from layerpick.selector.progress import reporting
     from layerpick.selector.training_run.report import sentences
-    from layerpick.selector.training_run.strategy import check_choice
     from layerpick.selector.verification.command import write
     from layerpick.selector.verification.report import print_verification
-    from layerpick.training.trl.options import parse_trl_options
 
-    parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
-    check_choice(strategy)
     with reporting() as reporter:
-        outcome = run_auto(
+        outcome = go_all_the_way(
             model,
             task,
             settings=settings,
@@ -95,7 +93,7 @@ either, the score before and after.
             sampling=sampling,
             rl=rl,
             heldout=heldout,
-            strategy=strategy,
+            layer=strategy,
             choice=choice,
             seed=seed,
             with_full=with_full,
@@ -104,6 +102,7 @@ either, the score before and after.
             reporter=reporter,
         )
     write(outcome.verification, outcome.place)
+    write_page(auto_page(outcome), outcome.place / REPORT)
     if as_json:
         answer = {
             "headline": outcome.headline,

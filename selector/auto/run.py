@@ -7,13 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerpick.selector.prepare import prepare
-from layerpick.selector.progress import Reporter
-from layerpick.selector.settings import HeldOutChoice, ModelChoice, RlSettings, SamplingChoice
+from layerpick.selector.progress import Reporter, Silent
+from layerpick.selector.settings import (
+    TRAINING_SAMPLING,
+    HeldOutChoice,
+    ModelChoice,
+    RlSettings,
+    SamplingChoice,
+)
 from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
-from layerpick.selector.training_run.run import Trained, default_out, make_bench, run_training
+from layerpick.selector.training_run.engines import check_engine
+from layerpick.selector.training_run.run import TrainedRun, default_out, make_bench, run_training
 from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
-from layerpick.selector.training_run.strategy import FULL, choose_strategy, folder_name
+from layerpick.selector.training_run.strategy import (
+    FULL,
+    check_choice,
+    choose_strategy,
+    folder_name,
+)
 from layerpick.selector.verification import run as verifying
 from layerpick.selector.verification.find import find_reading
 from layerpick.selector.verification.result import Verification
@@ -29,8 +41,8 @@ class Outcome:
     place: Path
     suggestion: Suggestion | None
     """None where no prediction was asked for."""
-    picked: Trained
-    full: Trained | None
+    picked: TrainedRun
+    full: TrainedRun | None
     verification: Verification
 
     @property
@@ -58,24 +70,34 @@ class Outcome:
         )
 
 
-def run_auto(
-    model: ModelChoice,
-    task: str,
+def auto(
+    model: ModelChoice | str | None = None,
+    task: str = "math",
     *,
-    settings: TaskSettings,
-    algorithm: str | None,
-    sampling: SamplingChoice,
-    rl: RlSettings,
-    heldout: HeldOutChoice,
-    strategy: StrategyChoice,
-    choice: TrainingChoice,
-    seed: int,
-    with_full: bool,
-    sweeps: Path,
-    out: Path | None,
-    reporter: Reporter,
+    layer: StrategyChoice | str = "auto",
+    settings: TaskSettings | None = None,
+    algorithm: str | None = None,
+    sampling: SamplingChoice = TRAINING_SAMPLING,
+    rl: RlSettings | None = None,
+    heldout: HeldOutChoice | None = None,
+    choice: TrainingChoice | None = None,
+    seed: int = 0,
+    with_full: bool = False,
+    sweeps: Path = Path("sweeps"),
+    out: Path | None = None,
+    reporter: Reporter | None = None,
 ) -> Outcome:
-    """Go on where an earlier start was killed. Raises LayerpickError for what the user can mend."""
+    """Suggest a layer, train it, score it, and compare with what is measured.
+
+    Goes on where an earlier start was killed. Raises LayerpickError for what the user can mend.
+    """
+    model = model if isinstance(model, ModelChoice) else ModelChoice(model)
+    strategy = layer if isinstance(layer, StrategyChoice) else StrategyChoice(layer)
+    settings, rl = settings or TaskSettings(), rl or RlSettings()
+    heldout = heldout or HeldOutChoice()
+    choice, reporter = choice or TrainingChoice(), reporter or Silent()
+    check_engine(choice, strategy.boost is not None)  # nothing wrong should wait for the model
+    check_choice(strategy)
 
     def load() -> Bench:
         prepared = prepare(model, task, settings, sampling)
@@ -121,8 +143,8 @@ def run_auto(
 
 
 def _verify(
-    picked: Trained,
-    full: Trained | None,
+    picked: TrainedRun,
+    full: TrainedRun | None,
     suggestion: Suggestion | None,
     sweeps: Path,
     note: Callable[[str], None],

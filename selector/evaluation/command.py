@@ -31,9 +31,15 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    regressor: Annotated[
+        str | None,
+        typer.Option(help="file.py:Class: a regressor of your own, beside the built-in ones."),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for pictures; none are drawn if left out.", file_okay=False),
+        typer.Option(
+            help="Folder for pictures and report.html; none are made if left out.", file_okay=False
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -52,16 +58,17 @@ asked about it. Beside it stand the rankings that a person would use instead.
     """
     from rich.console import Console
 
-    from layerpick.calibration.judging.evaluation import find_way
-    from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS
     from layerpick.selector.evaluation import report as evaluate_report
+    from layerpick.selector.evaluation.page import evaluation_page
     from layerpick.selector.evaluation.picture import draw_evaluation
-    from layerpick.selector.evaluation.run import evaluate_sweeps
+    from layerpick.selector.evaluation.run import evaluate as make_evaluation
+    from layerpick.selector.pages.html import REPORT, write_page
     from layerpick.selector.progress import reporting
 
-    way = find_way(leave_out)
     with reporting() as reporter:
-        found = evaluate_sweeps(sweeps or [SHIPPED_SWEEPS], way, level, reporter)
+        found = make_evaluation(
+            sweeps, leave_out=leave_out, level=level, regressor=regressor, reporter=reporter
+        )
     if as_json:
         sys.stdout.write(evaluate_report.to_json(found))
     else:
@@ -69,3 +76,5 @@ asked about it. Beside it stand the rankings that a person would use instead.
     if out is not None:
         for path in draw_evaluation(found.evaluation, out):
             print(f"Written: {path}", file=sys.stderr)
+        write_page(evaluation_page(found), out / REPORT)
+        print(f"Written: {out / REPORT}", file=sys.stderr)

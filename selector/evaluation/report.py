@@ -35,12 +35,15 @@ def print_evaluation(evaluated: Evaluated, console: Console) -> None:
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
     found = evaluated.evaluation
-    console.print(ranking_table(found))
-    console.print(cost_table(found))
-    console.print(_differences(found))
-    console.print(_sweeps(found))
+    for table in all_tables(found):
+        console.print(table)
     for line in sentences(evaluated):
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def all_tables(found: Evaluation) -> list[Table]:
+    """Means beside the baselines, costs, differences from the baselines, every sweep."""
+    return [ranking_table(found), cost_table(found), _differences(found), _sweeps(found)]
 
 
 def sentences(evaluated: Evaluated) -> list[str]:

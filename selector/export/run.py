@@ -15,10 +15,10 @@ from layerpick.training.episodes.rendering import Renderer
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
 from layerpick.training.models.defaults import read_defaults, with_defaults
+from layerpick.training.models.rates import usual_rate
 from layerpick.training.models.sources import ModelFolder, locate
 from layerpick.training.runs.delta import read_delta
 from layerpick.training.runs.folder import RunDescription, RunFolder
-from layerpick.training.sweeps.sweep import usual_rate
 from layerpick.training.tasks.base import SingleTurnTask
 from layerpick.training.tasks.forms import with_form
 from layerpick.training.tasks.settings import TaskSettings

@@ -24,9 +24,10 @@ from layerpick.calibration.predictors.calibrated import FAR, StoredPredictor, be
 from layerpick.calibration.predictors.levels import LEVELS, Level
 from layerpick.calibration.predictors.position import load_position_predictor
 from layerpick.probes.base import ProbeInput
-from layerpick.probes.trials.prefixes import read_text, texts
+from layerpick.probes.trials.prefixes import texts
 from layerpick.selector.progress import Reporter
 from layerpick.selector.suggestion.probing import Probed, run_probes
+from layerpick.training.batches.packed import packed_log_probs
 from layerpick.training.errors import LayerpickError
 
 SWEEP_EPISODES = 60 * 128
@@ -169,10 +170,11 @@ def _seconds(spending: Spending, shared: ProbeInput, step_seconds: float) -> flo
 def forward_seconds(shared: ProbeInput) -> float:
     """Seconds of a forward pass over the rollouts, timed on the first batch of them."""
     rollouts = shared.rollouts
-    text = next(texts(shared, range(len(rollouts.groups)), keep=False))
+    text = next(texts(shared, range(len(rollouts.groups)), shared.model.dtype))
     start = time.perf_counter()
     with torch.no_grad():
-        read_text(shared, text).sum().item()
+        temperature = rollouts.origin.temperature or 1.0
+        packed_log_probs(shared.model.model, text.batch, temperature).sum().item()
     seconds = time.perf_counter() - start
     return seconds * len(rollouts.trajectories) / len(text.trajectories)
 

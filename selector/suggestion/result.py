@@ -68,6 +68,10 @@ class RolloutSummary(_Value):
     temperature: float
     max_new_tokens: int
     failures: int = Field(description="episodes that the environment broke off")
+    cut: float | None = Field(default=None, description="share cut off at max_new_tokens")
+    readable: float | None = Field(
+        default=None, description="share with an answer that could be read"
+    )
 
 
 class ProbeSummary(_Value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,9 +24,6 @@ from layerpick.selector.settings import (
     TaskSettings,
 )
 from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
-
-if TYPE_CHECKING:
-    from layerpick.selector.suggestion.result import Suggestion
 
 
 @with_groups
@@ -79,47 +76,28 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
     """
     from rich.console import Console
 
-    from layerpick.selector.prepare import prepare
     from layerpick.selector.progress import Silent, reporting
-    from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
     from layerpick.selector.training_run.report import sentences
-    from layerpick.selector.training_run.run import default_out, make_bench, run_training
-    from layerpick.selector.training_run.strategy import (
-        check_choice,
-        choose_strategy,
-        folder_name,
-    )
+    from layerpick.selector.training_run.run import train as make_run
     from layerpick.training.processes import join, leave
-    from layerpick.training.trl.options import parse_trl_options
 
-    parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
-    check_choice(strategy)
     group = join(model.device)
     with reporting() if group.first else nullcontext(Silent()) as reporter:
-        prepared = prepare(model, task, settings, sampling)
-        bench = make_bench(prepared, algorithm, rl, heldout, choice.learning_rate)
-        place = out or default_out(bench, folder_name(strategy), seed)
-
-        def advise() -> Suggestion:
-            with group.first_alone():
-                advice = find_suggestion(
-                    suggestion,
-                    place,
-                    model,
-                    task,
-                    settings=settings,
-                    algorithm=algorithm,
-                    sampling=sampling,
-                    rl=rl,
-                    seed=seed,
-                    reporter=reporter,
-                )
-            check_suggestion(advice, bench)
-            return advice
-
-        chosen = choose_strategy(strategy, bench, advise)
-        reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
-        trained = run_training(bench, chosen, choice, seed, place, reporter)
+        trained = make_run(
+            model,
+            task,
+            layer=strategy,
+            suggestion=suggestion,
+            settings=settings,
+            algorithm=algorithm,
+            sampling=sampling,
+            rl=rl,
+            heldout=heldout,
+            choice=choice,
+            seed=seed,
+            out=out,
+            reporter=reporter,
+        )
     leave()
     if not group.first:
         return
@@ -129,7 +107,7 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
     console = Console()
     for line in sentences(trained):
         console.print(line, soft_wrap=True, highlight=False)
-    print(f"Written: {place}", file=sys.stderr)
+    print(f"Written: {trained.folder.path}", file=sys.stderr)
 
 
 @with_groups
@@ -158,7 +136,7 @@ def apply(
 
     Example: layerpick apply runs/reference-math/math-grpo/3-seed0 --out my-model
     """
-    from layerpick.training.runs.delta import apply_delta
+    from layerpick.training.runs.delta import apply as apply_delta
 
     origin = apply_delta(
         run,

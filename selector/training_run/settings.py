@@ -29,10 +29,13 @@ class StrategyChoice:
 
 @dataclass(frozen=True)
 class TrainingChoice:
-    """How TRL trains: rate, memory, checkpoints, and what is handed through to it."""
+    """What trains, and how: rate, memory, checkpoints, and what is handed through to TRL."""
 
     panel: ClassVar[str] = "Training"
 
+    engine: str = "trl"
+    """trl (TRL's GRPOTrainer), or own: the engine of sweeps, with the same losses and files; faster
+    on small machines, without what TRL alone can do."""
     learning_rate: Annotated[float | None, Option(min=0)] = None
     """AdamW's rate; the model's own, or one by its size, if left out."""
     micro_batch: Annotated[int | None, Option(min=1)] = None

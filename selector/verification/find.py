@@ -62,8 +62,7 @@ def find_measured(
         if reading is None or reading.settings.data_hash != data_hash:
             continue
         if reading.refusal is None:
-            seeds = len(reading.full.seeds)
-            source = f"`layerpick sweep`, {whose}, {seeds} seed{'s' if seeds > 1 else ''}"
+            source = f"`layerpick sweep`, {whose}, {reading.in_words}"
             return replace(reading.sweep, source=source)
     return None
 

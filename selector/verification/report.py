@@ -12,7 +12,7 @@ def print_verification(verification: Verification, console: Console) -> None:
     """One line per layer, then what it means for the pick."""
     if not console.is_terminal:
         console.width = max(console.width, 120)
-    console.print(_table(verification))
+    console.print(layers_table(verification))
     for line in sentences(verification):
         console.print(line, soft_wrap=True, highlight=False)
 
@@ -59,7 +59,8 @@ def _prediction(found: Verification) -> str:
     return f" Predicted {pick.predicted:.2f}, and the interval {low:.2f} … {high:.2f} {verdict}."
 
 
-def _table(found: Verification) -> Table:
+def layers_table(found: Verification) -> Table:
+    """One line per layer, best prediction first."""
     title = f"{found.model} · {found.task} · {found.algorithm}: prediction and measurement"
     table = Table(title=title, title_justify="left")
     for heading in ("layer", "predicted", "interval", "measured", "interval held", "score"):

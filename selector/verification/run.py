@@ -136,8 +136,7 @@ def _verification(
         model=reading.settings.model,
         task=reading.settings.task,
         algorithm=reading.settings.algorithm,
-        measured_by=f"a sweep of {len(reading.layers)} layers, "
-        f"{len(reading.full.seeds)} seed{'s' if len(reading.full.seeds) > 1 else ''}",
+        measured_by=f"a sweep of {len(reading.layers)} layers, {reading.in_words}",
         pick=verdict,
         picked=in_words(run.description.layers if run else (pick,)),
         base=_record(reading.base.score),

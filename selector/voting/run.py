@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from layerpick.selector.prepare import Prepared, prepare
-from layerpick.selector.progress import Reporter
+from layerpick.selector.progress import Reporter, Silent
 from layerpick.selector.settings import LoadingChoice, ModelChoice, SamplingChoice, TaskSettings
 from layerpick.selector.verification.run import finished
 from layerpick.selector.voting.result import Vote, Voter
@@ -54,13 +54,13 @@ class _Run:
 
 def vote(
     runs: Sequence[Path],
-    settings: TaskSettings,
+    settings: TaskSettings | None = None,
     *,
     base: str | None = None,
     device: str = "auto",
     batch_size: int = 2048,
     loading: LoadingChoice | None = None,
-    reporter: Reporter,
+    reporter: Reporter | None = None,
 ) -> Vote:
     """Count the votes of the runs' models on the prompts that they were scored on.
 
@@ -69,6 +69,7 @@ def vote(
     """
     found = [_read(path) for path in runs]
     _check(found)
+    settings, reporter = settings or TaskSettings(), reporter or Silent()
     prepared = _prepare(found[0], settings, base, device, batch_size, loading or LoadingChoice())
     if not isinstance(prepared.task, SingleTurnTask):
         raise LayerpickError("Episodes of several turns have no answer to vote on.")

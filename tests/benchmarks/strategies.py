@@ -1,4 +1,4 @@
-"""What the strategies gain: single layers, several together, a boost, a vote, and everything.
+"""What the strategies gain, beside a measured sweep of the same model: base and full are its.
 
     python tests/benchmarks/strategies.py --by-sweep calibration/data/sweeps/reference-math
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from layerpick.calibration.sweeps.measured import read_sweep
+from layerpick.calibration.sweeps.measured import Reading, read_sweep
 from layerpick.calibration.sweeps.paired import Measured, paired_difference, share
 from layerpick.calibration.sweeps.store import read_folder, sweep_folders
 from layerpick.training.runs.folder import RunFolder
@@ -26,17 +26,20 @@ from layerpick.training.runs.folder import RunFolder
 LAYERPICK = [sys.executable, "-c", "from layerpick.selector.app.entry import main; main()"]
 
 
-def strategies(sweep: Path, most: int, middle: int, factor: float) -> dict[str, list[str]]:
+def best_layers(reading: Reading, most: int) -> list[int]:
+    """Layers of a sweep by score, best first."""
+    scores = {layer: measured.score.mean for layer, measured in reading.layers.items()}
+    return sorted(scores, key=lambda layer: -scores[layer])[:most]
+
+
+def strategies(best: list[int], middle: int, factor: float) -> dict[str, list[str]]:
     """Options of `layerpick train` by name."""
-    reading = read_sweep(read_folder(sweep_folders(sweep)[0]))
-    best = sorted(reading.layers, key=lambda layer: -reading.layers[layer].score.mean)[:most]
     together = ",".join(map(str, best))
     return {
-        "full": ["--layer", "all"],
-        **{f"layer {layer}": ["--layer", str(layer)] for layer in best},
-        f"best {most} together ({together})": ["--layer", together],
+        f"best {len(best)} together ({together})": ["--layer", together],
         f"middle {middle}": ["--layer", f"middle:{middle}"],
         f"boost of {together}, ×{factor:g}": ["--boost", together, "--boost-factor", f"{factor:g}"],
+        **{f"layer {layer}": ["--layer", str(layer)] for layer in best},
     }
 
 
@@ -85,42 +88,39 @@ def main() -> None:
     parser.add_argument("--only", help="a strategy's name, or the beginning of it")
     parser.add_argument("rest", nargs="*", help="of `layerpick train`")
     chosen = parser.parse_args()
-    found = strategies(chosen.by_sweep, chosen.most, chosen.middle, chosen.factor)
+    reading = read_sweep(read_folder(sweep_folders(chosen.by_sweep)[0]))
+    best = best_layers(reading, chosen.most)
+    found = strategies(best, chosen.middle, chosen.factor)
     for seed in range(chosen.seeds):
         for name, options in found.items():
             if name.startswith(chosen.only or ""):
                 make(chosen.out, name, options, seed, chosen.rest)
     if chosen.only is None:
-        print_table(chosen.out, found, chosen.seeds, chosen.rest)
+        print_table(reading, chosen.out, found, chosen.seeds, chosen.rest)
 
 
-def print_table(out: Path, found: dict[str, list[str]], seeds: int, rest: list[str]) -> None:
+def print_table(
+    reading: Reading, out: Path, found: dict[str, list[str]], seeds: int, rest: list[str]
+) -> None:
     """One row per strategy; ± is a standard error over prompts and seeds."""
     results = {n: [RunFolder(place(out, n, s)).result() for s in range(seeds)] for n in found}
     singles = [name for name in found if name.startswith("layer ")]
-    base = _measured([run.base.by_prompt for run in results["full"]])
-    full = _measured([run.trained.by_prompt for run in results["full"]])
-    whole = np.mean([run.cost.update_seconds for run in results["full"]])
-    print("| what trains | parameters | update time | score | share of the full gain |")
-    print("|---|---|---|---|---|")
-    print(f"| nothing (base) | | | {_score(base)} | 0 |")
+    base, full = reading.base, reading.full
+    print("| what trains | parameters | score | share of the full gain |")
+    print("|---|---|---|---|")
+    print(f"| nothing (base), of the sweep | 0% | {_score(base)} | 0 |")
+    print(f"| everything, of the sweep | 100% | {_score(full)} | 1 |")
     for name, runs in results.items():
         own = _measured([run.trained.by_prompt for run in runs])
         parameters = runs[0].cost.trainable_parameters / runs[0].full_parameters
-        time = np.mean([run.cost.update_seconds for run in runs]) / whole
-        cost = f"{parameters:.0%} | {time:.0%}"
-        print(f"| {name} | {cost} | {_score(own)} | {_share(own, base, full)} |")
+        print(f"| {name} | {parameters:.0%} | {_score(own)} | {_share(own, base, full)} |")
     votes = [vote(out, singles, seed, rest) for seed in range(seeds)]
     own = _measured([v["score"]["by_prompt"] for v in votes])
     listed = ", ".join(name.removeprefix("layer ") for name in singles)
-    parts = sum(results[n][0].cost.trainable_parameters for n in singles)
-    parameters = parts / results["full"][0].full_parameters
-    time = np.sum([np.mean([r.cost.update_seconds for r in results[n]]) for n in singles]) / whole
+    parameters = votes[0]["stored_parameters"] / votes[0]["full_parameters"]
     agreement = np.mean([v["agreement"] for v in votes])
-    print(
-        f"| vote of layers {listed} (agreement {agreement:.0%}) | {parameters:.0%} | {time:.0%} | "
-        f"{_score(own)} | {_share(own, base, full)} |"
-    )
+    name = f"vote of layers {listed} (agreement {agreement:.0%}, {len(singles)} × the tokens)"
+    print(f"| {name} | {parameters:.0%} | {_score(own)} | {_share(own, base, full)} |")
 
 
 def _measured(by_prompt: list) -> Measured:

@@ -104,11 +104,12 @@ class Learner:
         by_rate: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
         for policy, rate in enumerate(np.broadcast_to(learning_rate, len(policies))):
             by_rate[float(rate)] += policies.parameters(policy)
-        self._optimizer = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             [{"params": trained, "lr": rate} for rate, trained in by_rate.items()],
             weight_decay=0.0,
             fused=True,
         )
+        """What checkpoints keep, beside the parameters."""
 
     def update(self, lessons: Sequence[Lesson]) -> tuple[np.ndarray, list[int]]:
         """One step of every policy that has lessons; lessons are ordered by policy.
@@ -119,10 +120,10 @@ class Learner:
         losses = self.gradients(lessons)
         present = sorted({lesson.policy for lesson in lessons})
         broken = self._clip(present)
-        self._optimizer.step()
+        self.optimizer.step()
         for policy in present:  # the fused step leaves no trace, and casts follow versions
             torch.autograd.graph.increment_version(self._policies.parameters(policy))
-        self._optimizer.zero_grad()
+        self.optimizer.zero_grad()
         return losses, broken
 
     def gradients(self, lessons: Sequence[Lesson]) -> np.ndarray:

@@ -132,20 +132,22 @@ def write_turns(
     copies: Tensor | None,
     *,
     drop_finished: bool,
+    on_tokens: Callable[[int], None] = lambda _: None,
 ) -> list[list[int]]:
     """Let every row write until `ends` says that its tokens are complete, or the noise runs out.
 
     uniforms (rows, longest turn): one number in (0, 1) for each token that could be drawn;
     copies (rows,), int64, in order: of which of the logits each row draws its first token.
     Rows that have ended wait, fed nothing, or leave the batch with `drop_finished` (the decoder
-    is then of no further use). The last token of a turn is not fed to the decoder: it goes in
-    with whatever follows.
+    is then of no further use). `on_tokens` is told how many rows are about to write one. The last
+    token of a turn is not fed to the decoder: it goes in with whatever follows.
     """
     rows, limit = uniforms.shape
     written: list[list[int]] = [[] for _ in range(rows)]
     held = list(range(rows))
     writing = set(held)
     for step in range(limit):
+        on_tokens(len(writing))
         draws = torch.from_numpy(uniforms[held, step])
         drawn = draw_tokens(logits, temperature, draws, copies)
         for row, token in zip(held, drawn.tolist(), strict=True):

@@ -20,6 +20,7 @@ from layerpick.training.episodes.rendering import Renderer
 from layerpick.training.episodes.trajectory import Trajectory, Turn, hash_text
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.progress import UNSEEN, Writing
 from layerpick.training.tasks.base import Episodes, Prompt, SingleTurnTask, StepResult, Task
 from layerpick.training.tasks.forms import closing_token
 
@@ -56,15 +57,14 @@ def play(
     streams: Sequence[int] = (0,),
     make_decoder: Callable[[Sequence[int]], Decoder] | None = None,
     first: int = 0,
-    on_done: Callable[[int], None] = lambda _: None,
+    progress: Writing = UNSEEN,
 ) -> list[Trajectory]:
     """Sample `group_size` episodes for each prompt; in order of stream, prompt, then sample.
 
     `streams` are independent repetitions under one seed. `make_decoder` gives the decoder of a
     batch from the index into `streams` of each of its rows, which never decreases; without it,
     `model` decodes all of them. `first` is the number of the first prompt where these are part of
-    more: its noise is that of its place among all. `on_done` is told how many episodes have just
-    ended.
+    more: its noise is that of its place among all. `progress` is told of what is written.
     """
     make_decoder = make_decoder or (
         lambda owners: Decoder(model.model, model.tokenizer.pad_token_id, len(owners))
@@ -95,13 +95,13 @@ def play(
             for index, (owner, slot) in enumerate(part)
         ]
         single_turn = isinstance(task, SingleTurnTask)
-        batch = _Batch(model, renderer, rows, settings, single_turn=single_turn)
+        batch = _Batch(model, renderer, rows, settings, progress, single_turn=single_turn)
         episodes = task.open([row.prompt for row in rows])
         try:
             trajectories += batch.play(episodes, make_decoder)
         finally:
             episodes.close()
-        on_done(len(part))
+        progress.ended(len(part))
     return trajectories
 
 
@@ -138,6 +138,7 @@ class _Batch:
         renderer: Renderer,
         rows: list[_Row],
         settings: SamplingSettings,
+        progress: Writing,
         *,
         single_turn: bool,
     ):
@@ -145,6 +146,7 @@ class _Batch:
         self._renderer = renderer
         self._rows = rows
         self._settings = settings
+        self._progress = progress
         self._single_turn = single_turn
         self._context = context_length(model)
         self._stops = Stops(model, settings.stop)
@@ -166,6 +168,7 @@ class _Batch:
                 self._stops.ends,
                 copies,
                 drop_finished=self._single_turn,
+                on_tokens=self._progress.wrote,
             )
             texts = [self._stops.text(tokens) for tokens in written]
             results = episodes.step(
@@ -210,7 +213,9 @@ class _Batch:
         """Record a turn and its result; returns what the row reads next, [] when it is over."""
         start = len(row.tokens)
         row.tokens += written
-        row.turns.append(Turn(start, len(row.tokens), row.observation, result.reward))
+        full = len(written) == self._settings.max_new_tokens
+        cut = full and not self._stops.ends(written)
+        row.turns.append(Turn(start, len(row.tokens), row.observation, result.reward, cut))
         row.failure = result.failure
         if result.done:
             return []

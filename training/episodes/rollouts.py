@@ -7,7 +7,6 @@ as JSON in its header. Reading one runs no code.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +16,11 @@ import numpy as np
 
 from layerpick.training.algorithms.base import Algorithm, group_rewards
 from layerpick.training.episodes.play import SamplingSettings, play
-from layerpick.training.episodes.trajectory import Trajectory, Turn
-from layerpick.training.errors import LayerpickError, NoSignalError
+from layerpick.training.episodes.trajectory import Trajectory, Turn, share_cut
+from layerpick.training.errors import LayerpickError
 from layerpick.training.files import replacing
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.progress import UNSEEN, Writing
 from layerpick.training.tasks.base import Task
 from layerpick.training.tasks.forms import in_words
 
@@ -80,6 +80,11 @@ class Rollouts:
         return sum(trajectory.generated for trajectory in self.trajectories)
 
     @property
+    def cut(self) -> float:
+        """Share of episodes with a turn that was cut off by the longest length."""
+        return share_cut(self.trajectories)
+
+    @property
     def max_trajectory_tokens(self) -> int:
         """The most tokens that a trajectory could have had the model write."""
         return self.origin.max_new_tokens * self.origin.max_turns
@@ -102,14 +107,14 @@ def sample_rollouts(
     group_size: int,
     sampling: SamplingSettings,
     seed: int,
-    on_done: Callable[[int], None] = lambda _: None,
+    progress: Writing = UNSEEN,
 ) -> Rollouts:
     """Sample `group_size` episodes for each of `prompts` training prompts.
 
     Raises LayerpickError when the data does not fit.
     """
     rows = task.prompts("train", prompts, seed)
-    trajectories = play(model, task, rows, group_size, sampling, seed=seed, on_done=on_done)
+    trajectories = play(model, task, rows, group_size, sampling, seed=seed, progress=progress)
     origin = rollout_origin(model, task, prompts, group_size, sampling, seed)
     return Rollouts(origin, tuple(trajectories))
 
@@ -138,25 +143,11 @@ def rollout_origin(
     )
 
 
-def require_signal(rollouts: Rollouts, algorithm: Algorithm) -> int:
-    """Number of groups with any advantage. Raises NoSignalError when there is none."""
-    with_signal = sum(
+def groups_with_signal(rollouts: Rollouts, algorithm: Algorithm) -> int:
+    """Number of groups with any advantage."""
+    return sum(
         any(np.any(turns != 0) for turns in group) for group in rollouts.advantages(algorithm)
     )
-    if with_signal == 0:
-        mean = rollouts.mean_reward
-        advice = (
-            "the model never earns a reward: give an easier data set, a --template that shows the "
-            "form of the answer, or more --max-new-tokens"
-            if mean <= 0
-            else "every completion of a prompt earns the same: give a harder data set, a higher "
-            "--temperature, or a larger --group-size"
-        )
-        raise NoSignalError(
-            f"None of the {len(rollouts.groups)} groups has reward variance (mean reward "
-            f"{mean:.2f}), so there is nothing for RL to learn from; {advice}."
-        )
-    return with_signal
 
 
 def save_rollouts(rollouts: Rollouts, path: Path) -> None:
@@ -173,6 +164,7 @@ def save_rollouts(rollouts: Rollouts, path: Path) -> None:
         "turns_per_episode": np.array([len(e.turns) for e in episodes], dtype=np.int64),
         "turn_spans": np.array([(turn.start, turn.end) for turn in turns], dtype=np.int64),
         "turn_rewards": np.array([turn.reward for turn in turns], dtype=np.float64),
+        "turn_cuts": np.array([turn.cut for turn in turns], dtype=np.int64),
     }
     header = {
         "format": FORMAT,
@@ -213,9 +205,13 @@ def load_rollouts(path: Path, model: LoadedModel | None = None) -> Rollouts:
 def _episodes(arrays: dict[str, Any], header: dict[str, str]) -> tuple[Trajectory, ...]:
     spans = arrays["turn_spans"].reshape(-1, 2).tolist()
     turns = [
-        Turn(start, end, observation, reward)
-        for (start, end), observation, reward in zip(
-            spans, json.loads(header["observations"]), arrays["turn_rewards"].tolist(), strict=True
+        Turn(start, end, observation, reward, bool(cut))
+        for (start, end), observation, reward, cut in zip(
+            spans,
+            json.loads(header["observations"]),
+            arrays["turn_rewards"].tolist(),
+            arrays.get("turn_cuts", np.zeros(len(spans))).tolist(),  # older files do not say
+            strict=True,
         )
     ]
     token_ends = np.cumsum(arrays["lengths"])

@@ -11,9 +11,10 @@ import numpy as np
 from layerpick.training.algorithms.base import group_rewards
 from layerpick.training.engine.policies import BASE_STREAM, Policies
 from layerpick.training.episodes.play import SamplingSettings, play
-from layerpick.training.episodes.trajectory import Trajectory, hash_text
+from layerpick.training.episodes.trajectory import Trajectory, hash_text, share_cut
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.processes import ALONE, Processes
+from layerpick.training.progress import UNSEEN, Writing
 from layerpick.training.tasks.base import Prompt, Task
 
 PROMPTS_SEED = 0
@@ -43,6 +44,8 @@ class HeldOutScore:
     """Mean reward of each prompt's episodes."""
     tokens: int
     """Tokens written."""
+    cut: float
+    """Share of episodes with a turn that was cut off by the longest length."""
 
     @property
     def mean(self) -> float:
@@ -69,6 +72,7 @@ def score_model(
     seed: int,
     stream: int = BASE_STREAM,
     group: Processes = ALONE,
+    progress: Writing = UNSEEN,
 ) -> HeldOutScore:
     """Score a model as it is; `stream` is that of its sampling noise.
 
@@ -79,10 +83,15 @@ def score_model(
     with group.in_step(model.model):
         episodes = play(
             model, task, part.prompts, part.samples, sampling,
-            seed=seed, streams=(stream,), first=own.start,
+            seed=seed, streams=(stream,), first=own.start, progress=progress,
         )  # fmt: skip
     score = score_of(episodes, part)
-    return HeldOutScore(tuple(group.gather(score.by_prompt)), sum(group.gather([score.tokens])))
+    cut = group.gather([each.cut for each in episodes])
+    return HeldOutScore(
+        tuple(group.gather(score.by_prompt)),
+        sum(group.gather([score.tokens])),
+        sum(cut) / max(len(cut), 1),
+    )
 
 
 def score_policies(
@@ -126,4 +135,5 @@ def score_of(episodes: Sequence[Trajectory], on: HeldOut) -> HeldOutScore:
     """The score that one policy's episodes make."""
     rewards = group_rewards(episodes).reshape(len(on.prompts), on.samples)
     means = tuple(float(value) for value in rewards.mean(axis=1))
-    return HeldOutScore(means, sum(episode.generated for episode in episodes))
+    tokens = sum(episode.generated for episode in episodes)
+    return HeldOutScore(means, tokens, share_cut(episodes))

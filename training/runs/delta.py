@@ -131,7 +131,7 @@ def put_in(model: LoadedModel, tensors: Mapping[str, Tensor]) -> None:
         parameters[name].copy_(tensor)
 
 
-def apply_delta(
+def apply(
     path: Path, out: Path, base: str | None = None, *, dtype: str | None = None, **loading: Any
 ) -> DeltaOrigin:
     """Write the base model with the trained layer merged in as an ordinary Hugging Face folder.

@@ -76,11 +76,12 @@ class PolicyScore(_Value):
     mean: float
     error: float = Field(description="standard error over prompts")
     by_prompt: tuple[float, ...]
+    cut: float | None = Field(default=None, description="share of completions cut off")
 
     @classmethod
     def of(cls, score: HeldOutScore) -> PolicyScore:
         """The same score as a record."""
-        return cls(mean=score.mean, error=score.error, by_prompt=score.by_prompt)
+        return cls(mean=score.mean, error=score.error, by_prompt=score.by_prompt, cut=score.cut)
 
 
 class RunResult(_Value):

@@ -100,6 +100,9 @@ class RunRecord(_Value):
     score: float | None = Field(description="mean reward on held-out prompts")
     error: float | None = Field(description="standard error of the score over prompts")
     prompt_scores: tuple[float, ...] = Field(description="mean reward of each held-out prompt")
+    cut: float | None = Field(
+        default=None, description="share of held-out completions cut off at the longest length"
+    )
     tokens: int = Field(description="tokens written, in training and scoring")
     seconds: float = Field(description="the run's share of its pass")
     policies_in_pass: int

@@ -63,6 +63,15 @@ class CodeTask(SingleTurnTask):
         shares = self._shares(programs)
         return [float(share == 1) for share in shares] if self.settings.all_or_nothing else shares
 
+    def answer(self, prompt: Prompt, completion: str) -> str | None:
+        """The program, if it is one."""
+        code = program_of(prompt, completion).code
+        try:
+            ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+        return code.strip() or None
+
     def _shares(self, programs: Sequence[Program]) -> list[float]:
         """Share of tests that each program passes; equal programs run once for good."""
         names = [hash_text(repr(program)) for program in programs]

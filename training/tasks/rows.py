@@ -203,7 +203,7 @@ def _read_jsonl(path: Path) -> list[Row]:
                 continue
             try:
                 columns = json.loads(line)
-            except json.JSONDecodeError as error:
+            except ValueError as error:  # also of a number with too many digits
                 raise LayerpickError(f"{path}:{number} is not valid JSON: {error}.") from error
             rows.append(_row(columns, f"{path}:{number}"))
     return rows
@@ -212,7 +212,7 @@ def _read_jsonl(path: Path) -> list[Row]:
 def _read_json(path: Path) -> list[Row]:
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise LayerpickError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(records, list):
         raise LayerpickError(f"{path} holds no list of rows.")

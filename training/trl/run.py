@@ -18,29 +18,21 @@ from layerpick.training.models.freezing import (
     freeze,
     no_graph_below,
     thaw,
-    whole,
 )
 from layerpick.training.processes import processes
-from layerpick.training.runs.delta import DeltaOrigin, save_delta
+from layerpick.training.runs.checkpoint import latest_checkpoint, load_trained
 from layerpick.training.runs.folder import (
-    DELTA_FILE,
     RunDescription,
     RunFolder,
     TrainingCost,
 )
+from layerpick.training.runs.rules import refuse_float16, save_trained
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.base import SingleTurnTask
-from layerpick.training.trl.checkpoint import latest_checkpoint, load_trained
-from layerpick.training.trl.gigpo import GiGpoTrainer
+from layerpick.training.trl.advantages import OwnAdvantagesTrainer
 from layerpick.training.trl.trainer import Assignment, LayerTrainer
 from layerpick.training.trl.watch import Watch
 
-LOSSES = {
-    "grpo": {"loss_type": "grpo", "scale_rewards": "group"},
-    "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
-    # The trainer gives the advantages; each trajectory counts the same, as in GRPO.
-    "gigpo": {"loss_type": "grpo", "scale_rewards": "group"},
-}
 VLLM_MODES = ("server", "colocate")
 REPORTERS = ("trackio", "wandb", "tensorboard")
 OWN_GENERATION_OF_TRL = (
@@ -154,25 +146,16 @@ def _train(
 def _save(
     bench: Bench, settings: TrlSettings, trainable: Trainable, folder: RunFolder, steps: int
 ) -> None:
-    identity = bench.model.identity
-    origin = DeltaOrigin(
-        base_model=identity.name,
-        revision=identity.revision,
-        weights_hash=identity.weights_hash,
-        dtype=str(bench.model.dtype).removeprefix("torch."),
-        layers=settings.layers,
-        boosted=settings.boost.layers if settings.boost else (),
-        boost_factor=settings.boost.factor if settings.boost else 1.0,
-        algorithm=bench.algorithm.name,
-        task=bench.task.name,
-        source=bench.task.source,
+    save_trained(
+        folder,
+        bench,
+        settings.layers,
+        trainable.parameters,
+        boost=settings.boost,
         steps=steps,
         learning_rate=settings.learning_rate,
         seed=settings.seed,
     )
-    weights = {name: whole(value.detach()) for name, value in trainable.parameters.items()}
-    if processes().first:
-        save_delta(folder.path / DELTA_FILE, weights, origin)
 
 
 def make_trainer(
@@ -196,7 +179,7 @@ def make_trainer(
         micro_batch=settings.micro_batch,
         own_generation=not _trl_generates(settings),
     )
-    kind = GiGpoTrainer if bench.algorithm.name == "gigpo" else LayerTrainer
+    kind = LayerTrainer if bench.algorithm.advantages_by_trl else OwnAdvantagesTrainer
     trainer = kind(work, make_config(bench, settings, str(folder.path)), note)
     trainer.add_callback(Watch(trainer, folder, on_step))
     return trainer
@@ -206,7 +189,7 @@ def make_config(bench: Bench, settings: TrlSettings, output: str) -> GRPOConfig:
     """TRL's configuration of a run. Raises LayerpickError for values that TRL refuses."""
     chosen, model = bench.settings, bench.model
     values: dict[str, Any] = {
-        **LOSSES[bench.algorithm.name],
+        **bench.algorithm.trl,
         "output_dir": output,
         "max_steps": chosen.steps,
         "per_device_train_batch_size": chosen.prompts * chosen.group_size // processes().count,
@@ -258,11 +241,10 @@ def _trl_generates(settings: TrlSettings) -> bool:
 
 
 def _refuse(bench: Bench, settings: TrlSettings) -> None:
-    if bench.model.dtype == torch.float16:
-        raise LayerpickError("float16 is for inference: train with --dtype bfloat16 or float32.")
+    refuse_float16(bench)
     if settings.vllm not in (None, *VLLM_MODES):
         raise LayerpickError(f"--vllm '{settings.vllm}' is unknown: use {' or '.join(VLLM_MODES)}.")
-    episodes = not isinstance(bench.task, SingleTurnTask) or bench.algorithm.name == "gigpo"
+    episodes = not isinstance(bench.task, SingleTurnTask) or not bench.algorithm.advantages_by_trl
     if _trl_generates(settings) and episodes:
         raise LayerpickError(
             "vLLM and TRL's own sampling options write single turns: leave them out with the "

@@ -41,25 +41,23 @@ from layerpick.training.engine.loop import step_seed
 from layerpick.training.episodes.play import SamplingSettings, Stops, play
 from layerpick.training.episodes.rendering import Renderer
 from layerpick.training.episodes.trajectory import Trajectory
+from layerpick.training.episodes.transcripts import Transcript, transcribe
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.freezing import Trainable, whole
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.processes import processes
-from layerpick.training.settings import RlSettings
-from layerpick.training.tasks.base import Prompt, SingleTurnTask, Task
-from layerpick.training.trl.checkpoint import (
+from layerpick.training.runs.checkpoint import (
     Checkpoint,
     load_optimizer,
     load_trained,
     save_checkpoint,
 )
+from layerpick.training.runs.rules import NotFiniteError, not_finite
+from layerpick.training.settings import RlSettings
+from layerpick.training.tasks.base import Prompt, SingleTurnTask, Task
 from layerpick.training.trl.reference import ReferencePolicy
 
 MICRO_BATCH = "micro-batch"
-
-
-class NotFiniteError(LayerpickError):
-    """A loss or a gradient is infinite or not a number."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +169,8 @@ class LayerTrainer(GRPOTrainer):
             self.model.train(training)
         failed = self._group.gather([episode.failure is not None for episode in self.episodes])
         self._metrics["train"]["failed_episodes"].append(float(sum(failed)))
+        cut = self._group.gather([episode.cut for episode in self.episodes])
+        self._metrics["train"]["cut"].append(sum(cut) / max(len(cut), 1))
         return {
             "prompt_ids": [list(e.tokens[: e.prompt_length]) for e in self.episodes],
             "completion_ids": [list(e.tokens[e.prompt_length :]) for e in self.episodes],
@@ -180,6 +180,11 @@ class LayerTrainer(GRPOTrainer):
             "logprobs": None,
             "episode_reward": [episode.reward for episode in self.episodes],
         }
+
+    def told(self) -> list[Transcript]:
+        """The last step's episodes as text; empty where TRL has generated them."""
+        prompts = self._asked[:: self.work.settings.group_size]
+        return transcribe(self.work.model, self.work.task, prompts, self.episodes)
 
     def _play(self) -> list[Trajectory]:
         work = self.work
@@ -321,12 +326,8 @@ class LayerTrainer(GRPOTrainer):
         return norm
 
     def _not_finite(self, what: str, value: float) -> NotFiniteError:
-        step = self.state.global_step
-        return NotFiniteError(
-            f"The {what} of step {step} is {value}: the {step} steps before it are kept in "
-            f"{self.args.output_dir}; start again elsewhere (--out) with a smaller --learning-rate "
-            f"than {self._get_learning_rate():g}."
-        )
+        folder, rate = Path(self.args.output_dir), self._get_learning_rate()
+        return not_finite(what, f"{value}", self.state.global_step, folder, rate)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -365,10 +366,11 @@ class LayerTrainer(GRPOTrainer):
         """Write a checkpoint of the steps that are done."""
         save_checkpoint(
             Path(self.args.output_dir),
-            self.state,
+            self.state.global_step,
             self.work.trainable.parameters,
             self.optimizer,
             self.lr_scheduler,
+            self.state,
             self._group,
         )
 

@@ -261,6 +261,25 @@ def test_loading_and_predicting_take_less_than_two_seconds(made_examples, tmp_pa
     assert time.process_time() - start < 2
 
 
+def test_predictions_say_which_kinds_of_sweeps_they_rest_on(made_examples, tmp_path):
+    shared, own = made_examples(3), made_examples(6, rates="own")[3:]
+    for examples, rates in (
+        (shared, ("shared",)),
+        (own, ("own",)),
+        ([*shared, *own], ("own", "shared")),
+    ):
+        path = write_predictor(calibrate(examples, LEVELS["weights"]), tmp_path)
+        loaded = load_predictors(path.parent)["weights"].fit()
+        assert loaded.predict(own[0].layer_features(), 0).rates == rates
+    # A file written before there were two kinds.
+    stored = json.loads(path.read_text())
+    for example in stored["examples"]:
+        del example["rates"]
+    path.write_text(json.dumps(stored))
+    loaded = load_predictors(path.parent)["weights"].fit()
+    assert loaded.predict(own[0].layer_features(), 0).rates == ("shared",)
+
+
 def test_a_model_is_not_asked_about_its_own_lessons(made_examples):
     stored = calibrate(made_examples(5), LEVELS["weights"])
     everyone, others = stored.fit(), stored.fit(without="hash-2")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-import layerpick.selector.suggestion.probing as probing
+import layerpick.probes.table as probe_table
 from layerpick.probes.gradient.probe import GradientProbe
 from layerpick.probes.table import PROBES
 from layerpick.selector import suggest
@@ -37,7 +37,7 @@ class Broken(GradientProbe):
 @pytest.fixture
 def suggestion(tiny, settings, few, short, monkeypatch):
     table = {**PROBES, "broken": Broken}
-    monkeypatch.setattr(probing, "PROBES", table)
+    monkeypatch.setattr(probe_table, "PROBES", table)
     names = ["weights", "hidden", "broken", "gradient", "one_step"]
     folder = str(tiny("qwen3").folder)
     return suggest(folder, settings=settings, rollouts=few, sampling=short, probes=names)

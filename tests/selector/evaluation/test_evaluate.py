@@ -54,7 +54,7 @@ def test_evaluate_prints_tables_and_draws_pictures(layerpick, shipped, tmp_path)
     assert code == 0, err
     for words in ("6 sweeps of 6 models", "Noise ceiling", "middle first", "model-3 · code · grpo"):
         assert words in out
-    for name in ("predicted.png", "regret.png", "coverage.png"):
+    for name in ("predicted.png", "regret.png", "share-lost.png", "coverage.png"):
         picture = (tmp_path / "pictures" / name).read_bytes()
         assert picture.startswith(b"\x89PNG") and len(picture) > 5_000
 

@@ -97,7 +97,23 @@ def test_published_measurements_are_shown_with_their_source(
     assert [layer.measured for layer in suggestion.layers] == pytest.approx(
         [found.contribution(layer) for layer in range(3)]
     )
-    assert any("2607.01232" in line for line in sentences(suggestion))
+    said = sentences(suggestion)
+    assert "Measured contributions: published: arXiv 2607.01232." in said
+
+
+def test_the_kind_of_contribution_is_said(suggestion):
+    assert suggestion.rates == ("shared",)  # all shipped sweeps so far
+    kinds = {
+        ("shared",): "those of runs at one learning rate",
+        ("own",): "each at its own best learning rate",
+        ("own", "shared"): "both kinds",
+    }
+    for rates, words in kinds.items():
+        lines = sentences(suggestion.model_copy(update={"rates": rates}))
+        (line,) = (line for line in lines if line.startswith("Contributions are "))
+        assert words in line
+    told_before = sentences(suggestion.model_copy(update={"rates": ()}))
+    assert not any(line.startswith("Contributions are ") for line in told_before)
 
 
 def test_algorithms_change_the_gradient_features(tiny, settings, few, short, suggestion):

@@ -14,10 +14,10 @@ from layerpick.training.engine.policies import FullPolicy
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.models.freezing import freeze
+from layerpick.training.runs.checkpoint import latest_checkpoint
 from layerpick.training.runs.folder import RunFolder
-from layerpick.training.trl.checkpoint import latest_checkpoint
+from layerpick.training.runs.rules import NotFiniteError
 from layerpick.training.trl.run import TrlSettings, make_config, make_trainer, train
-from layerpick.training.trl.trainer import NotFiniteError
 
 ONE = TrlSettings(layers=(1,), learning_rate=1e-3)
 

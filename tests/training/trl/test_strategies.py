@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from layerpick.training import load_with_delta
 from layerpick.training.models.choosing import choose_layers
 from layerpick.training.models.freezing import Boost, freeze
-from layerpick.training.runs.delta import apply_delta, read_delta
+from layerpick.training.runs.delta import apply, read_delta
 from layerpick.training.runs.folder import DELTA_FILE, RunFolder
 from layerpick.training.trl.run import TrlSettings, train
 
@@ -42,7 +42,7 @@ def test_they_save_merge_and_go_on_as_one_layer_does(tiny, make_bench, tmp_path,
     assert one.keys() == wanted
     loaded = load_with_delta(tmp_path / "whole", device="cpu").model.state_dict()
     assert all(torch.equal(loaded[n], t) for n, t in whole.model.state_dict().items())
-    apply_delta(tmp_path / "whole", tmp_path / "merged", device="cpu")
+    apply(tmp_path / "whole", tmp_path / "merged", device="cpu")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").state_dict()
     assert all(torch.equal(merged[n], t) for n, t in whole.model.state_dict().items())
     _, origin = read_delta(tmp_path / "whole")

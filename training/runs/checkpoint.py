@@ -48,23 +48,25 @@ def latest_checkpoint(run: Path) -> Checkpoint | None:
 
 def save_checkpoint(
     run: Path,
-    trainer_state: Any,
+    step: int,
     trained: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
-    scheduler: Any,
+    scheduler: Any = None,
+    trainer_state: Any = None,
     group: Processes = ALONE,
 ) -> None:
     """Write a checkpoint whole or not at all, then remove the older ones.
 
-    All processes of a group must call; the first one writes.
+    `scheduler` and `trainer_state` are those of TRL's trainer, where it trains. All processes of a
+    group must call; the first one writes.
     """
     from safetensors.torch import save_file
-    from transformers.trainer import TRAINER_STATE_NAME
 
     older = [path for path in run.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
-    target = run / f"checkpoint-{trainer_state.global_step}"
+    target = run / f"checkpoint-{step}"
     tensors, values = _optimizer_state(optimizer)
-    values["scheduler"] = scheduler.state_dict()
+    if scheduler is not None:
+        values["scheduler"] = scheduler.state_dict()
     weights, tensors = _gathered(trained), _gathered(tensors)
     if not group.first:
         return
@@ -73,7 +75,10 @@ def save_checkpoint(
         save_file(weights, folder / TRAINED_FILE)
         save_file(tensors, folder / OPTIMIZER_FILE)
         (folder / OPTIMIZER_VALUES_FILE).write_text(json.dumps(values, indent=1), "utf-8")
-        trainer_state.save_to_json(str(folder / TRAINER_STATE_NAME))
+        if trainer_state is not None:
+            from transformers.trainer import TRAINER_STATE_NAME
+
+            trainer_state.save_to_json(str(folder / TRAINER_STATE_NAME))
     for path in older:
         if path != target:
             shutil.rmtree(path, ignore_errors=True)
@@ -98,7 +103,7 @@ def load_trained(checkpoint: Checkpoint, trained: Mapping[str, Tensor]) -> None:
 
 
 def load_optimizer(
-    checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, scheduler: Any
+    checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, scheduler: Any = None
 ) -> None:
     """Bring an optimizer and its schedule to where the checkpoint was made."""
     from safetensors.torch import load_file
@@ -118,7 +123,8 @@ def load_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     for group, rate in zip(optimizer.param_groups, values["learning_rates"], strict=True):
         group["lr"] = rate
-    scheduler.load_state_dict(values["scheduler"])
+    if scheduler is not None:
+        scheduler.load_state_dict(values["scheduler"])
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
