@@ -1,1 +1,1 @@
-"""Races: what early learning curves and a prediction foretell of final scores, and replays of it."""
+"""Races: what a prediction and early curves foretell of final scores; replays."""

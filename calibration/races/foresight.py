@@ -1,7 +1,7 @@
 """The posterior of every arm's final score, from a prediction and the curves so far.
 
 A Gaussian model, in deviations from the arms' mean and in units of the headroom 1 − S_base. With p
-the predicted contributions, y the final scores and c what the curves say after a share of the steps:
+the predicted contributions, y the final scores and c what curves say after a share of the steps:
 
     y = β p + u,   β ~ N(m, v),   u ~ N(0, s²) for each arm
     c = g y + e,   e ~ N(0, r²) for each arm
@@ -116,7 +116,7 @@ def _prior(sweeps: Sequence[SweepCurves]) -> tuple[float, float, float]:
 
 
 def _signals(curves: np.ndarray, headroom: float) -> np.ndarray:
-    """(arms, 2), float64: late and mean reward of curves (arms, steps), deviations over headroom."""
+    """(arms, 2), float64: late and mean rewards of curves (arms, steps), centred, over headroom."""
     steps = curves.shape[1]
     late = min(max(FEWEST_LATE, round(LATE * steps)), steps)
     both = np.stack([curves[:, -late:].mean(axis=1), curves.mean(axis=1)], axis=1) / headroom

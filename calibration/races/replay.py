@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from layerpick.calibration.races.curves import SweepCurves
-from layerpick.calibration.races.rule import RaceRule, Raced, learn_rule, run_race
+from layerpick.calibration.races.rule import Raced, RaceRule, learn_rule, run_race
 
 BUDGETS = (1.7, 2.5, 4.0)
 """Single-layer runs."""
@@ -67,7 +67,7 @@ def _best_of(count: int) -> Way:
 
 
 def _halving(first: int) -> Way:
-    """All layers set out; after `first` steps, and whenever they double, the better half goes on."""
+    """All layers set out; after `first` steps, and whenever they double, the better half stays."""
 
     def way(sweep: SweepCurves, seed: int) -> Raced:
         alive = np.arange(len(sweep.layers))

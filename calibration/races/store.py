@@ -68,11 +68,14 @@ class StoredRules(_Stored):
 
 
 def curves_of(
-    examples: Sequence[Example], roots: Sequence[Path], level: Level, done: Progress = lambda _: None
+    examples: Sequence[Example],
+    roots: Sequence[Path],
+    level: Level,
+    done: Progress = lambda _: None,
 ) -> list[SweepCurves]:
     """The curves of the examples' sweeps, each with its prediction made without its model."""
     held_out, _ = hold_out(examples, examples, level, "model", done)
-    predicted: Mapping[tuple[str, ...], Example] = {_about(example): example for example in held_out}
+    predicted = {_about(example): example for example in held_out}
     found = []
     for folder in dict.fromkeys(folder for root in roots for folder in sweep_folders(root)):
         records = read_folder(folder)

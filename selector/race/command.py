@@ -68,10 +68,10 @@ foretell every final score, and layers that cannot win leave.
     from layerpick.selector.progress import reporting
     from layerpick.selector.race.picture import draw_race
     from layerpick.selector.race.report import print_race
-    from layerpick.selector.race.run import run_race
+    from layerpick.selector.race.run import race as run_it
 
     with reporting() as reporter:
-        outcome = run_race(
+        outcome = run_it(
             model,
             task,
             settings=settings,
@@ -79,7 +79,7 @@ foretell every final score, and layers that cannot win leave.
             sampling=sampling,
             rl=rl,
             heldout=heldout,
-            race=choice,
+            choice=choice,
             seed=seed,
             sweeps=sweeps,
             out=out,

@@ -13,16 +13,22 @@ from layerpick.calibration.races.rule import RUNGS, RaceRule
 from layerpick.calibration.races.store import find_rule
 from layerpick.calibration.sweeps.store import FolderStore, sweep_folder
 from layerpick.selector.prepare import prepare
-from layerpick.selector.progress import Reporter
+from layerpick.selector.progress import Reporter, Silent
 from layerpick.selector.race.result import ArmResult, RaceResult
 from layerpick.selector.race.settings import RaceChoice
-from layerpick.selector.settings import HeldOutChoice, ModelChoice, RlSettings, SamplingChoice
+from layerpick.selector.settings import (
+    TRAINING_SAMPLING,
+    HeldOutChoice,
+    ModelChoice,
+    RlSettings,
+    SamplingChoice,
+)
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
 from layerpick.selector.training_run.run import default_out, make_bench
 from layerpick.training.engine.loop import PolicyRun, step_seed
-from layerpick.training.engine.race import ENGINE, Arm, RaceDescription, Raced, train_arms
+from layerpick.training.engine.race import ENGINE, Arm, Raced, RaceDescription, train_arms
 from layerpick.training.engine.run import OwnSettings
 from layerpick.training.episodes.scoring import HeldOutScore, score_model, score_policies
 from layerpick.training.errors import LayerpickError
@@ -52,28 +58,31 @@ class RaceOutcome:
     """An ordinary run folder, for `layerpick apply` and `verify`."""
 
 
-def run_race(
-    model: ModelChoice,
-    task: str,
+def race(
+    model: ModelChoice | str | None = None,
+    task: str = "math",
     *,
-    settings: TaskSettings,
-    algorithm: str | None,
-    sampling: SamplingChoice,
-    rl: RlSettings,
-    heldout: HeldOutChoice,
-    race: RaceChoice,
-    seed: int,
-    sweeps: Path,
-    out: Path | None,
-    reporter: Reporter,
+    settings: TaskSettings | None = None,
+    algorithm: str | None = None,
+    sampling: SamplingChoice = TRAINING_SAMPLING,
+    rl: RlSettings | None = None,
+    heldout: HeldOutChoice | None = None,
+    choice: RaceChoice | None = None,
+    seed: int = 0,
+    sweeps: Path = Path("sweeps"),
+    out: Path | None = None,
+    reporter: Reporter | None = None,
 ) -> RaceOutcome:
     """Suggest, race the layers that may be best, keep the winner's weights.
 
     Goes on where an earlier start was killed. Finalists are recorded as runs of a sweep below
     `sweeps`. Raises LayerpickError for whatever the user can mend.
     """
+    model = model if isinstance(model, ModelChoice) else ModelChoice(model)
+    settings, rl, choice = settings or TaskSettings(), rl or RlSettings(), choice or RaceChoice()
+    reporter = reporter or Silent()
     prepared = prepare(model, task, settings, sampling)
-    bench = make_bench(prepared, algorithm, rl, heldout, race.learning_rate)
+    bench = make_bench(prepared, algorithm, rl, heldout or HeldOutChoice(), choice.learning_rate)
     place = out or default_out(bench, "race", seed)
     suggestion = find_suggestion(
         None,
@@ -88,7 +97,7 @@ def run_race(
         reporter=reporter,
     )
     check_suggestion(suggestion, bench)
-    rule = _rule(suggestion, race)
+    rule = _rule(suggestion, choice)
     predicted = np.array([layer.predicted for layer in suggestion.layers])
     layers = sorted(int(layer) for layer in rule.start(predicted))
     noise = step_seed(seed, SCORING_STEP)
@@ -108,7 +117,7 @@ def run_race(
         description,
         place,
         judge,
-        checkpoint_every=race.checkpoint_every,
+        checkpoint_every=choice.checkpoint_every,
         on_step=done,
         note=reporter.note,
     )

@@ -15,8 +15,8 @@ class RaceChoice:
     panel: ClassVar[str] = "Race"
 
     race_budget: Annotated[float, Option(min=1.0)] = 2.5
-    """What the race may cost in the mean, in single-layer runs: how many arms set out, and when they
-    leave, is learned from stored sweeps for this budget."""
+    """What a race may cost in the mean, in single-layer runs. How many arms set out, and when they
+    leave, is learned from stored sweeps for it."""
     arms: Annotated[int | None, Option(min=2)] = None
     """How many layers set out; learned for the budget if left out."""
     learning_rate: Annotated[float | None, Option(min=0)] = None

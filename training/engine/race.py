@@ -185,7 +185,7 @@ class _Race:
                 rewards={a: float(np.mean([e.reward for e in own])) for a, own in episodes.items()},
                 losses={arm: float(taken.losses[arm]) for arm in episodes},
                 tokens={arm: sum(e.generated for e in own) for arm, own in episodes.items()},
-                failed={a: f"the gradient of step {number} is not finite" for a in taken.broken},
+                failed=dict.fromkeys(taken.broken, f"the gradient of step {number} is not finite"),
                 sampling_seconds=taken.sampling_seconds,
                 update_seconds=taken.update_seconds,
             )
@@ -225,9 +225,7 @@ class _Race:
         """The race as it ended."""
         finalists = tuple(arm for arm in self._alive if self._policies.finite(arm))
         if not finalists:
-            raise LayerpickError(
-                "No arm's weights are finite: race at a smaller --learning-rate."
-            )
+            raise LayerpickError("No arm's weights are finite: race at a smaller --learning-rate.")
         return Raced(self._policies, finalists, tuple(self._steps), self._failures)
 
     def _by_name(self) -> dict[str, nn.Parameter]:
