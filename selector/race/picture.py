@@ -28,14 +28,14 @@ def draw_race(result: RaceResult, path: Path) -> None:
         if not arm.curve:
             continue
         won = arm.layer == result.winner
-        steps = np.arange(1, len(arm.curve) + 1)
+        steps = range(1, len(arm.curve) + 1)
         smooth = [float(np.mean(arm.curve[max(0, n - 5) : n])) for n in steps]
-        shade = {"color": BLUE, "lw": 2.2} if won else {"color": GREY, "lw": 1.1, "alpha": 0.8}
-        axis.plot(steps, smooth, **shade)
-        axis.plot(steps[-1], smooth[-1], "o" if arm.score else "x", color=shade["color"], ms=5)
+        shade = BLUE if won else GREY
+        axis.plot(steps, smooth, color=shade, lw=2.2 if won else 1.1)
+        axis.plot(steps[-1], smooth[-1], "o" if arm.score else "x", color=shade, ms=5)
         axis.annotate(
             f"{arm.layer}", (steps[-1], smooth[-1]), xytext=(5, 0), textcoords="offset points",
-            va="center", fontsize=8, color=shade["color"],
+            va="center", fontsize=8, color=shade,
         )  # fmt: skip
     axis.set_xlabel("RL step (dotted: arms may leave; × left)")
     axis.set_ylabel("training reward")
