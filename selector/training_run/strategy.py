@@ -84,7 +84,12 @@ def folder_name(choice: StrategyChoice) -> str:
 def _rank(choice: StrategyChoice, bench: Bench, advise: Callable[[], Suggestion]) -> _Ranking:
     if choice.by_sweep is None:
         suggestion = advise()
-        return _Ranking(tuple(each.layer for each in suggestion.ranked), "prediction")
+        best = suggestion.ranked[0]
+        low, high = best.interval
+        source = (
+            f"prediction (layer {best.layer} first, {best.predicted:.2f}, {low:.2f} … {high:.2f})"
+        )
+        return _Ranking(tuple(each.layer for each in suggestion.ranked), source)
     settings = bench.run_settings("trl")
     reading = find_reading(choice.by_sweep, *settings.about)
     if reading is None:

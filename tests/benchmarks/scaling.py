@@ -3,15 +3,16 @@
     .venv/bin/python tests/benchmarks/scaling.py --measure SMOL.gguf     # constants → scaling.json
     .venv/bin/python tests/benchmarks/scaling.py [--answer 512] [--seeds 2] [--rates 3] [--price 3]
 
-Measuring takes about three minutes on one thread of a quiet machine; the second form prints the
-tables of docs/scaling.md. A step of P stacked policies with r rows each that write T tokens takes
+Measuring takes about a minute of one thread; seconds are processor time, so that others may use the
+machine too. The second form prints the tables of docs/scaling.md. A step of P stacked policies with
+r rows each that write T tokens takes
 
     decoding  T · (L·a + P·b + P·r·c + max(bytes / bandwidth, FLOPs / rate))
     update    FLOPs / rate, of (P·r·T + prompts) tokens: forward, half of the layers back, one layer
 
 with a, b, c fitted to the built-in model, on which arithmetic is nothing, and rate = the share of a
 matrix product's rate that the update of a real model reaches. Bandwidth and product rate of a GPU
-are its maker's; the share and a, b, c are carried over from a CPU.
+are its maker's, its share is assumed (--share), and a, b, c are carried over from a CPU.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 CONSTANTS = Path(__file__).with_name("scaling.json")
@@ -105,10 +107,10 @@ class Machine:
 
 def sampling_seconds(
     shape: Shape, machine: Machine, known: Constants, policies: int, rows: int, tokens: float,
-    prompt: float,
+    prompt: float, limit: int = ROWS,
 ) -> float:  # fmt: skip
-    """Decoding of `rows` rows of each policy, `tokens` each, in batches of at most ROWS."""
-    batches = max(1, -(-policies * rows // ROWS))
+    """Decoding of `rows` rows of each policy, `tokens` each, in batches of at most `limit`."""
+    batches = max(1, -(-policies * rows // limit))
     together = policies * rows / batches
     owners = max(1.0, policies / batches)
     read = shape.parameters * machine.bytes + owners * 4 * shape.layer
@@ -125,7 +127,9 @@ def update_seconds(
     shape: Shape, machine: Machine, known: Constants, policies: int, tokens: float, full: bool
 ) -> float:
     """Forward, back through half of the layers on average (full: all), weights' gradients."""
-    each = 6 * shape.parameters if full else 3 * shape.parameters + 2 * shape.layer
+    body = shape.parameters - shape.vocabulary * shape.width * (1 if shape.tied else 2)
+    head = shape.vocabulary * shape.width
+    each = 6 * (body + head) if full else 3 * body + 4 * head + 2 * shape.layer
     return policies * tokens * each / (machine.product * known.share)
 
 
@@ -134,29 +138,41 @@ def pass_seconds(
     full: bool = False,
 ) -> dict[str, float]:  # fmt: skip
     """Seconds of one pass by what they go to; with `policies` 0 the base score alone."""
-    rows = PROMPTS * GROUP
+    rows, limit = PROMPTS * GROUP, batch_size(shape, answer, prompt)
     scored = max(policies, 1)
-    decoding = sampling_seconds(shape, machine, known, scored, HELD_OUT, answer, prompt)
+    decoding = sampling_seconds(shape, machine, known, scored, HELD_OUT, answer, prompt, limit)
     update = 0.0
     if policies:
-        decoding += STEPS * sampling_seconds(shape, machine, known, policies, rows, answer, prompt)
+        decoding += STEPS * sampling_seconds(
+            shape, machine, known, policies, rows, answer, prompt, limit
+        )
         tokens = rows * answer + PROMPTS * prompt
         update = STEPS * update_seconds(shape, machine, known, policies, tokens, full)
     judged = (policies * STEPS * rows + scored * HELD_OUT) * known.parsed_reward
     return {"decoding": decoding, "update": update, "rewards": judged}
 
 
-def fit_policies(shape: Shape, answer: int) -> int:
-    """As `policies_that_fit`: half of what the frozen weights leave free."""
+def fit_policies(shape: Shape, answer: int, prompt: int) -> int:
+    """As `policies_that_fit`: half of what the weights leave free; one, if it fits at all."""
     free = GPU["memory"] - 2 * shape.parameters
-    each = 16 * shape.layer + PROMPTS * GROUP * 2 * answer * shape.cache * 2
-    return max(0, int(free / 2 / each))
+    rows, token = PROMPTS * GROUP, 2 * shape.cache
+    by_rule = int(free / 2 / (16 * shape.layer + rows * 2 * answer * token))
+    alone = 16 * shape.layer + rows * (prompt + answer) * token < free
+    return max(by_rule, int(alone))
+
+
+def batch_size(shape: Shape, answer: int, prompt: int) -> int:
+    """Rows whose cache fits beside the weights: what --batch-size must be at most."""
+    free = GPU["memory"] - 2 * shape.parameters
+    rows = int(0.8 * free / (2 * shape.cache * (prompt + answer)))
+    return min(ROWS, 1 << max(0, rows.bit_length() - 1))
 
 
 def plan(shape: Shape, known: Constants, chosen: argparse.Namespace, gpus: int) -> dict[str, Any]:
     """The passes of a sweep, dealt to GPUs, the longest first."""
     machine = Machine(GPU["product"], GPU["bandwidth"], 2)
-    fit = fit_policies(shape, chosen.answer)
+    known = replace(known, share=chosen.share)
+    fit = fit_policies(shape, chosen.answer, chosen.prompt)
     runs = shape.layers * chosen.rates * chosen.seeds
     full_fits = 18 * shape.parameters < GPU["memory"]
     each = min(fit, -(-runs // gpus))
@@ -181,12 +197,15 @@ def plan(shape: Shape, known: Constants, chosen: argparse.Namespace, gpus: int) 
 
 def tables(known: Constants, chosen: argparse.Namespace) -> None:
     """Print what docs/scaling.md shows."""
-    print("| model | GPUs | policies of a pass (fit) | passes | hours | GPU hours | $ |"
-          " decoding, update, rewards |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| model | GPUs | batch size | policies of a pass (fit) | passes | hours | GPU hours | $ "
+        "| decoding, update, rewards |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, shape in SHAPES.items():
-        if not fit_policies(shape, chosen.answer):
-            print(f"| {name} | any | none fits beside {2 * shape.parameters / 1e9:.0f} GB of "
+        rows = batch_size(shape, chosen.answer, chosen.prompt)
+        if not fit_policies(shape, chosen.answer, chosen.prompt):
+            print(f"| {name} | any | | none fits beside {2 * shape.parameters / 1e9:.0f} GB of "
                   "weights | | | | | |")  # fmt: skip
             continue
         for gpus in (1, 8, 64):
@@ -195,16 +214,17 @@ def tables(known: Constants, chosen: argparse.Namespace) -> None:
             shares = ", ".join(f"{value / total:.0%}" for value in found["parts"].values())
             without = "" if found["full"] else " (without full runs)"
             print(
-                f"| {name}{without} | {gpus} | {found['each']} ({found['fit']}) | "
+                f"| {name}{without} | {gpus} | {rows} | {found['each']} ({found['fit']}) | "
                 f"{found['passes']} | {found['hours']:.1f} | {found['gpu_hours']:.0f} | "
                 f"{found['gpu_hours'] * chosen.price:,.0f} | {shares} |"
             )
     print()
     for name, shape in SHAPES.items():
+        tokens = PROMPTS * GROUP * (chosen.prompt + chosen.answer)
         print(
             f"{name}: {shape.parameters / 1e9:.2f} B parameters, {shape.layer / 1e6:.0f} M in a "
             f"layer; one policy {16 * shape.layer / 1e9:.2f} GB and "
-            f"{PROMPTS * GROUP * 2 * chosen.answer * shape.cache * 2 / 1e9:.1f} GB of cache; "
+            f"{tokens * shape.cache * 2 / 1e9:.1f} GB of cache; "
             f"full-parameter run {18 * shape.parameters / 1e9:.0f} GB."
         )
 
@@ -218,7 +238,10 @@ def measure(smol: str) -> Constants:
     import torch
     from scipy.optimize import nnls
 
+    from layerpick.training.engine import loop
+
     torch.set_num_threads(1)
+    loop.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[assignment]
     product, bandwidth = _product(torch), _bandwidth(torch)
     points = [(1, 2), (1, 16), (3, 8), (6, 2), (6, 16), (3, 16)]
     small = _prepared(None, 64)
@@ -233,17 +256,17 @@ def measure(smol: str) -> Constants:
     print(f"check, built-in model, 6 policies × 64 rows: {told / held:.2f} of measured")
     real = _prepared(smol, 4)
     shape = _shape(real.model.model.config)
-    decoding, update, read = _step(real, 4, 8)
+    decoding, update, read = _step(real, 4, 2)
     whole = update_seconds(shape, Machine(product, bandwidth, 4), known, 4, read, False)
     known = Constants(**{**asdict(known), "share": whole / update})
     machine = Machine(product, bandwidth, 4)
-    decoding, update, read = _step(real, 8, 8)
+    decoding, update, read = _step(real, 8, 2)
     told_update = update_seconds(shape, machine, known, 8, read, False)
     written = real.sampling.max_new_tokens
-    told_decoding = sampling_seconds(shape, machine, known, 8, 8 * GROUP, written, 24)
-    told_decoding += 8 * 8 * 24 * 2 * shape.parameters / (product * known.share)
+    told_decoding = sampling_seconds(shape, machine, known, 8, 2 * GROUP, written, 24)
+    told_decoding += 8 * 2 * 24 * 2 * shape.parameters / (product * known.share)
     print(
-        f"check, SmolLM2-135M, 8 policies × 64 rows (fitted to 4): update {told_update:.1f} s, "
+        f"check, SmolLM2-135M, 8 policies × 16 rows (fitted to 4): update {told_update:.1f} s, "
         f"measured {update:.1f}; decoding {told_decoding:.1f} s, measured {decoding:.1f}"
     )
     return known
@@ -294,18 +317,18 @@ def _shape(config: Any) -> Shape:
 
 def _product(torch: Any) -> float:
     left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(10):
         left @ right
-    return 20 * 1024**3 / (time.perf_counter() - start)
+    return 20 * 1024**3 / (time.process_time() - start)
 
 
 def _bandwidth(torch: Any) -> float:
     block = torch.ones(64 * 2**20)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(4):
         block.sum()
-    return 4 * block.nbytes / (time.perf_counter() - start)
+    return 4 * block.nbytes / (time.process_time() - start)
 
 
 def _rewards() -> tuple[float, float]:
@@ -313,15 +336,16 @@ def _rewards() -> tuple[float, float]:
 
     seconds = []
     for form in ("So it is #### {}", "The answer is $\\boxed{{\\frac{{{}}}{{3}}}}$"):
-        start = time.perf_counter()
+        start = time.process_time()
         for number in range(200):
             is_correct(form.format(number), "7")
-        seconds.append((time.perf_counter() - start) / 200)
+        seconds.append((time.process_time() - start) / 200)
     return seconds[0], seconds[1]
 
 
 def _record() -> float:
-    from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS, FolderStore, read_folder
+    from layerpick.calibration.paths import SHIPPED_SWEEPS
+    from layerpick.calibration.sweeps.store import FolderStore, read_folder
 
     found = read_folder(SHIPPED_SWEEPS / "reference-math" / "math-grpo")
     with tempfile.TemporaryDirectory() as folder:
@@ -339,6 +363,7 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=150)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rates", type=int, default=3)
+    parser.add_argument("--share", type=float, default=0.4, help="of a GPU's product rate")
     parser.add_argument("--price", type=float, default=3.0, help="of one GPU hour")
     chosen = parser.parse_args()
     if chosen.measure:

@@ -14,7 +14,9 @@ import os
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import TracebackType
@@ -146,10 +148,11 @@ class RayTasks:
 
     def close(self) -> None:
         """End what is still running; disconnect if the connection was made here."""
-        for reference in self._calls:
-            self._ray.cancel(reference, force=True)
+        with suppress(self._ray.exceptions.RayError, ConnectionError):  # the cluster may be gone
+            for reference in self._calls:
+                self._ray.cancel(reference, force=True)
+            self._ray.kill(self._board)
         self._calls.clear()
-        self._ray.kill(self._board)
         if self._ours:
             self._ray.shutdown()
 
@@ -236,11 +239,8 @@ def _run(
     except LayerpickError as error:
         return FAILED, str(error).rstrip(".")
     except Exception as error:
-        last = error.__traceback__
-        while last is not None and last.tb_next is not None:
-            last = last.tb_next
-        place = f"{last.tb_frame.f_code.co_filename}:{last.tb_lineno}" if last else "unknown"
-        return FAILED, f"{type(error).__name__}: {error} ({place})"
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return FAILED, f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
 
 
 def _connect(address: str) -> tuple[bool, bool]:
@@ -261,7 +261,8 @@ def _connect(address: str) -> tuple[bool, bool]:
         options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE}
     try:
         _knock(where or os.environ.get("RAY_ADDRESS") or "")
-        ray.init(where, **options)
+        # Without an address Ray would join whatever was started on this machine before.
+        ray.init("local" if local else where, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise LayerpickError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
 from layerpick.selector.app.app import app
@@ -55,6 +56,25 @@ def test_the_best_by_prediction_then_auto(fast, tmp_path):
     assert found["verification"]["pick"]["predicted"] is None
     first, second = expected
     assert f"Training layers {first}, {second} of 3 together" in found["headline"]
+
+
+def test_the_model_card(fast, tmp_path):
+    """In the Hub's own reading: results, base and seed; in words: layer, choice, reward, data."""
+    assert layerpick("train", *fast, "--layer", "middle:1", "--out", "one").exit_code == 0
+    assert layerpick("apply", "one", "--out", "merged").exit_code == 0
+    card = ModelCard.load(tmp_path / "merged" / "README.md")
+    result = RunFolder(tmp_path / "one").result()
+    found = {each.metric_name: each.metric_value for each in card.data.eval_results}
+    assert found == {
+        "mean reward (this model)": round(result.trained.mean, 4),
+        "mean reward (base model)": round(result.base.mean, 4),
+    }
+    assert card.data.seed == 0
+    assert card.data.base_model is None  # a folder of this machine
+    for words in ("decoder layer 1 alone", "--layer middle:1", "mine.py:even", "chain_sum"):
+        assert words in card.text
+    index = card.data.to_dict()["model-index"]
+    assert index[0]["results"][0]["task"] == {"type": "text-generation"}
 
 
 def test_what_contradicts_itself_is_refused(fast):
