@@ -98,8 +98,8 @@ def _judged(name: str, way: Way, sweeps: Sequence[SweepCurves]) -> Replayed:
         rows.append((np.mean(costs), regret, loss / max(float(np.mean(gains)), 1e-3)))
     table = np.array(rows)
     models = [sweep.weights_hash for sweep in sweeps]
-    cost, regret, share = (_mean(column, models) for column in table.T)
-    return Replayed(name, cost, regret, share, len(sweeps))
+    means = [_mean(column, models) for column in table.T]
+    return Replayed(name, means[0], means[1], means[2], len(sweeps))
 
 
 def _mean(values: np.ndarray, models: Sequence[str]) -> tuple[float, float]:

@@ -16,6 +16,7 @@ def draw_race(result: RaceResult, path: Path) -> None:
     """Write a PNG: mean rewards over the last five steps, the winner in blue."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -39,6 +40,7 @@ def draw_race(result: RaceResult, path: Path) -> None:
         )  # fmt: skip
     axis.set_xlabel("RL step (dotted: arms may leave; × left)")
     axis.set_ylabel("training reward")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{result.model} · {result.task}: layer {result.winner} wins", fontsize=10)
     save_picture(figure, path)

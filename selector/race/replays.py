@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.predictors.levels import find_level
 from layerpick.calibration.races.replay import Replayed, replay
 from layerpick.calibration.races.store import curves_of
 from layerpick.calibration.sweeps.examples import load_examples
-from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.training.errors import LayerpickError
 

@@ -323,4 +323,5 @@ def _record(
         missing = [each for each in runs if store.read(each[0], settings) is None]
     except LayerpickError:
         return  # the folder holds a sweep with other settings
-    store.write([record(bench, ENGINE, *each, seconds, len(layers)) for each in missing])
+    if missing:
+        store.write([record(bench, ENGINE, *each, seconds, len(layers)) for each in missing])
