@@ -11,6 +11,10 @@ from layerpick.selector.sweep.report import layers_table, sentences
 def sweep_page(reading: Reading) -> Page:
     """The best layer, the profile, all policies, their training, settings."""
     best, *rest = (plain(line) for line in sorted(sentences(reading), key=_is_not_best))
+    if reading.refusal is None:
+        gained = reading.contribution(reading.best)
+        error = "" if gained.error is None else f" ± {gained.error:.2f}"
+        best = f"{best} It alone recovers {gained.mean:.2f}{error} of the full-parameter gain."
     settings = reading.settings
     title = f"{settings.model} · {settings.task} · {settings.algorithm} · sweep"
     facts = {name: str(value) for name, value in settings.model_dump().items() if value is not None}
@@ -45,6 +49,7 @@ def _profile(reading: Reading) -> Chart:
         label="score" if refused else "contribution (1 = full-parameter gain)",
         measured={layer: (value.mean, value.error) for layer, value in values.items()},
         pick=reading.best,
+        pick_name="the best",
         lines={"full": full, "base": base} if refused else {"full": 1.0, "base": 0.0},
     )
     tips = {

@@ -21,8 +21,10 @@ def verification_page(found: Verification) -> Page:
     """Was the pick right, every layer, and what it rests on."""
     lines = tuple(plain(line) for line in sentences(found))
     title = f"{found.model} · {found.task} · {found.algorithm} · verification"
-    know = Lines("What to know", lines[1:])
-    return Page(title, lines[0], (*parts(found), know, how_made()))
+    verdicts = [line for line in lines[1:] if line.startswith(("Measured contribution", "Rank"))]
+    headline = " ".join([lines[0], *verdicts])
+    know = Lines("What to know", tuple(line for line in lines[1:] if line not in verdicts))
+    return Page(title, headline, (*parts(found), know, how_made()))
 
 
 def parts(found: Verification) -> tuple[Part, ...]:

@@ -13,6 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 from layerpick.calibration.sweeps.measured import Reading, read_sweep
 from layerpick.calibration.sweeps.paired import Measured, paired_difference, share
 from layerpick.calibration.sweeps.store import read_folder, sweep_folders
-from layerpick.training.runs.folder import RunFolder
+from layerpick.training.runs.folder import RunFolder, RunResult
 
 LAYERPICK = [sys.executable, "-c", "from layerpick.selector.app.entry import main; main()"]
 
@@ -102,30 +103,49 @@ def main() -> None:
 def print_table(
     reading: Reading, out: Path, found: dict[str, list[str]], seeds: int, rest: list[str]
 ) -> None:
-    """One row per strategy; ± is a standard error over prompts and seeds."""
-    results = {n: [RunFolder(place(out, n, s)).result() for s in range(seeds)] for n in found}
-    singles = [name for name in found if name.startswith("layer ")]
+    """One row per strategy, over the seeds that are done; ± is over prompts and seeds."""
     base, full = reading.base, reading.full
-    print("| what trains | parameters | score | share of the full gain |")
-    print("|---|---|---|---|")
-    print(f"| nothing (base), of the sweep | 0% | {_score(base)} | 0 |")
-    print(f"| everything, of the sweep | 100% | {_score(full)} | 1 |")
-    for name, runs in results.items():
-        own = _measured([run.trained.by_prompt for run in runs])
-        parameters = runs[0].cost.trainable_parameters / runs[0].full_parameters
-        print(f"| {name} | {parameters:.0%} | {_score(own)} | {_share(own, base, full)} |")
-    votes = [vote(out, singles, seed, rest) for seed in range(seeds)]
-    own = _measured([v["score"]["by_prompt"] for v in votes])
-    listed = ", ".join(name.removeprefix("layer ") for name in singles)
-    parameters = votes[0]["stored_parameters"] / votes[0]["full_parameters"]
-    agreement = np.mean([v["agreement"] for v in votes])
-    name = f"vote of layers {listed} (agreement {agreement:.0%}, {len(singles)} × the tokens)"
-    print(f"| {name} | {parameters:.0%} | {_score(own)} | {_share(own, base, full)} |")
+    size = next(iter(_done(out, next(iter(found)), seeds).values())).full_parameters
+    print("| what trains | seeds | parameters | score | share of the full gain |")
+    print("|---|---|---|---|---|")
+    print(f"| nothing (base), of the sweep | {len(base.seeds)} | 0% | {_score(base)} | 0 |")
+    print(f"| everything, of the sweep | {len(full.seeds)} | 100% | {_score(full)} | 1 |")
+    for layer in best_layers(reading, len(reading.layers)):
+        own = reading.layers[layer]
+        print(_row(f"layer {layer}, of the sweep", own, None, base, full))
+    singles = [name for name in found if name.startswith("layer ")]
+    for name in found:
+        runs = _done(out, name, seeds)
+        if runs and name not in singles:
+            cost = next(iter(runs.values())).cost.trainable_parameters / size
+            own = _measured({seed: run.trained.by_prompt for seed, run in runs.items()})
+            print(_row(name, own, cost, base, full))
+    voted = set.intersection(*(set(_done(out, name, seeds)) for name in singles))
+    votes = {seed: vote(out, singles, seed, rest) for seed in sorted(voted)}
+    if votes:
+        agreement = np.mean([each["agreement"] for each in votes.values()])
+        listed = ", ".join(name.removeprefix("layer ") for name in singles)
+        name = f"vote of layers {listed} (agreement {agreement:.0%}, {len(singles)} × the tokens)"
+        cost = next(iter(votes.values()))["stored_parameters"] / size
+        own = _measured({seed: each["score"]["by_prompt"] for seed, each in votes.items()})
+        print(_row(name, own, cost, base, full))
 
 
-def _measured(by_prompt: list) -> Measured:
-    scores = np.array(by_prompt)
-    return Measured(scores, tuple(range(len(scores))), (), scores.mean(axis=1))
+def _done(out: Path, name: str, seeds: int) -> dict[int, RunResult]:
+    """Results by seed, of the runs that are finished."""
+    runs = {seed: RunFolder(place(out, name, seed)).result() for seed in range(seeds)}
+    return {seed: run for seed, run in runs.items() if run is not None}
+
+
+def _row(name: str, own: Measured, cost: float | None, base: Measured, full: Measured) -> str:
+    seeds = len(own.seeds)
+    share_of_all = "" if cost is None else f"{cost:.0%}"
+    return f"| {name} | {seeds} | {share_of_all} | {_score(own)} | {_share(own, base, full)} |"
+
+
+def _measured(by_seed: dict[int, Sequence[float]]) -> Measured:
+    scores = np.array(list(by_seed.values()))
+    return Measured(scores, tuple(by_seed), (), scores.mean(axis=1))
 
 
 def _score(measured: Measured) -> str:

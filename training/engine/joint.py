@@ -47,6 +47,6 @@ class _JointDecoder(Decoder):
         super().__init__(policy.model.model, policy.model.tokenizer.pad_token_id, rows)
         self._policy = policy
 
-    def _forward(self, tokens: Tensor, mask: Tensor, last: Tensor) -> Tensor:
+    def _forward(self, tokens: Tensor, mask: Tensor, positions: Tensor, places: Tensor) -> Tensor:
         with self._policy.stacked(()):
-            return super()._forward(tokens, mask, last)
+            return super()._forward(tokens, mask, positions, places)

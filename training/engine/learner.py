@@ -24,6 +24,7 @@ from layerpick.training.batches.packed import (
     packed_log_probs,
 )
 from layerpick.training.batches.rows import RowSharing, chunk_limits, columns
+from layerpick.training.engine.attention import fast_backward
 from layerpick.training.engine.policies import Policies
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.models.loading import LoadedModel
@@ -165,7 +166,10 @@ class Learner:
         """(tokens,): each token's share of its policy's loss."""
         batch = self._batch(chunk)
         device = batch.input_ids.device
-        with self._policies.stacked([row[0].policy for row in chunk]):
+        with (
+            fast_backward(self._policies.model),
+            self._policies.stacked([row[0].policy for row in chunk]),
+        ):
             log_probs = packed_log_probs(self._policies.model.model, batch, self._temperature)
         advantages = _per_token(chunk, lambda lesson: lesson.per_token).to(device)
         weights = _per_token(chunk, lambda lesson: np.full(len(lesson.per_token), lesson.weight))
