@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -18,40 +17,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from layerpick.training.progress import UNSEEN, Writing
+from layerpick.training.progress import Reporter, Silent, Writing
+
+__all__ = ["OnStderr", "Reporter", "Silent", "reporting"]
 
 LONG = 60.0
 """Seconds of writing that a person is told of beforehand."""
 FIRST_LOOK = 10.0
 """Seconds after which the longest time that it can take is known well enough."""
-
-
-class Reporter(Protocol):
-    """How a long computation tells a person where it is."""
-
-    def stage(self, name: str, total: int) -> Callable[[int], None]:
-        """Begin a stage of `total` steps; call the result with the number of steps done."""
-
-    def writing(self, name: str, episodes: int, longest: int) -> Writing:
-        """Begin the writing of so many episodes of at most `longest` tokens each."""
-
-    def note(self, text: str) -> None:
-        """Say one sentence."""
-
-
-class Silent:
-    """Reports nothing; for use as a library."""
-
-    def stage(self, name: str, total: int) -> Callable[[int], None]:  # noqa: ARG002
-        """Ignore the stage."""
-        return lambda _: None
-
-    def writing(self, name: str, episodes: int, longest: int) -> Writing:  # noqa: ARG002
-        """Ignore the writing."""
-        return UNSEEN
-
-    def note(self, text: str) -> None:
-        """Ignore the sentence."""
 
 
 class OnStderr:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerpick.selector import suggest
+from layerpick import suggest
 from layerpick.selector.settings import RolloutChoice, SamplingChoice
 from layerpick.training.errors import NoSignalError
 from layerpick.training.models.loading import load_model

@@ -49,7 +49,7 @@ def installed(wheel, tmp_path_factory) -> Path:
     (packages / "borrowed.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     pip = (sys.executable, "-m", "pip", "--python", python)
     run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=tmp_path)
-    where = run(python, "-c", "import layerpick.selector as s; print(s.__file__)", cwd=tmp_path)
+    where = run(python, "-c", "import layerpick as s; print(s.__file__)", cwd=tmp_path)
     assert where.startswith(str(packages))
     return python
 

@@ -82,7 +82,7 @@ def _imported(path: Path, changed: int, kind: str) -> ModuleType:  # noqa: ARG00
     sys.modules[spec.name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LayerpickError(
             f"The {kind} file {path} failed to run: {type(error).__name__}: {error}."
         ) from error

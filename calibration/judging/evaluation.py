@@ -95,7 +95,7 @@ def evaluate(
     levels: Sequence[Level],
     baselines: Mapping[str, Ranking],
     done: Progress = lambda _: None,
-    candidates: Sequence[Regressor] = CANDIDATES,
+    candidates: Sequence[Regressor] | None = None,
 ) -> Evaluation:
     """Leave out one group after another, at every level that enough examples allow.
 
@@ -124,10 +124,12 @@ def steps(
     examples: Sequence[Example],
     by: By,
     levels: Sequence[Level],
-    candidates: Sequence[Regressor] = CANDIDATES,
+    candidates: Sequence[Regressor] | None = None,
 ) -> int:
     """How much `evaluate` will report as done."""
-    return sum(len(_groups(examples, level, by)) for level in levels) * len(candidates)
+    return sum(len(_groups(examples, level, by)) for level in levels) * len(
+        candidates or CANDIDATES
+    )
 
 
 def hold_out(
@@ -136,7 +138,7 @@ def hold_out(
     level: Level,
     by: By,
     done: Progress = lambda _: None,
-    candidates: Sequence[Regressor] = CANDIDATES,
+    candidates: Sequence[Regressor] | None = None,
 ) -> tuple[dict[Example, HeldOut], list[str]]:
     """Predict each example asked for from teachers that share no model with its group.
 

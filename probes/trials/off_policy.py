@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
+from layerpick.probes.base import WITH_BACKWARD, FeatureInfo, Measurement, Pace, Probe, ProbeInput
 from layerpick.probes.gradient.statistics import alternating_halves
 from layerpick.probes.reading.passes import groups_with_signal
 from layerpick.probes.trials.prefixes import texts
@@ -69,6 +69,12 @@ class OffPolicyProbe(Probe):
     needs = "training"
     headings: ClassVar[Mapping[str, str]] = {"off_policy_5_gain": "5-step gain"}
     features = _features()
+
+    def seconds(self, shared: ProbeInput, pace: Pace) -> float:
+        """Each layer's steps and judgements; passes start at it, and are half on average."""
+        read = pace.forward * shared.share_learned_from
+        steps, judged = max(shared.budget.off_policy_steps), len(shared.budget.off_policy_steps)
+        return read * (1 + shared.layer_count / 2 * (WITH_BACKWARD * steps + judged))
 
     def steps(self, shared: ProbeInput) -> int:
         """One per layer, rate and half."""

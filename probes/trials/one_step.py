@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from layerpick.probes.base import Measurement, Probe, ProbeInput
+from layerpick.probes.base import WITH_BACKWARD, Measurement, Pace, Probe, ProbeInput
 from layerpick.probes.trials.off_policy import cross_fitting_halves, score_features
 from layerpick.probes.trials.prefixes import texts
 from layerpick.probes.trials.reader import make_reader
@@ -26,6 +26,11 @@ class OneStepProbe(Probe):
     needs = "training"
     headings: ClassVar[Mapping[str, str]] = {"long_step_normalised_gain": "1-step gain"}
     features = score_features("long_step", "after Adam's first step, a long one")
+
+    def seconds(self, shared: ProbeInput, pace: Pace) -> float:
+        """One step on everything, then each layer judged: passes start at it, half on average."""
+        read = pace.forward * shared.share_learned_from
+        return read * (1 + WITH_BACKWARD + shared.layer_count / 2)
 
     def steps(self, shared: ProbeInput) -> int:
         """One per layer and half."""

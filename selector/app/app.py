@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -51,14 +55,37 @@ app.command("probes")(probes_command.probes)
 app.add_typer(zoo_command.app, name="zoo")
 
 
-def run() -> int:
-    """Run one command; a user's mistake is one sentence on stderr and its exit code."""
+_BY_THE_MACHINE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENAMETOOLONG),
+}
+"""Errors that tell of a full disk and the like, not of a mistake in a program."""
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; a user's mistake is one sentence on stderr and its exit code.
+
+    So is what the machine refuses: a full disk, no memory, a place that may not be written. Any
+    other exception is a mistake of ours and goes on.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may know fewer signs than we use
+            stream.reconfigure(errors="replace")
     try:
-        result = app(standalone_mode=False)
+        result = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
     except LayerpickError as error:
-        if first_to_fail():
-            print(f"Error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(str(error), error.exit_code)
+    except BrokenPipeError:  # `layerpick … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _failed("There is not enough memory: give fewer --prompts or a smaller --batch-size")
+    except OSError as error:
+        if error.errno not in _BY_THE_MACHINE:
+            raise
+        place = error.filename or "a file or standard output"
+        return _failed(f"{place} cannot be read or written: {error.strerror}")
     except typer.Abort:
         raise KeyboardInterrupt from None
     except Exception as error:
@@ -69,3 +96,11 @@ def run() -> int:
             return LayerpickError.exit_code
         raise
     return result if isinstance(result, int) else 0
+
+
+def _failed(sentence: str, code: int = LayerpickError.exit_code) -> int:
+    with suppress(OSError):  # where even that cannot be said, the code says it
+        if first_to_fail():
+            print(f"Error: {sentence.rstrip('.')}.", file=sys.stderr)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    return code

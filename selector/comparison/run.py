@@ -18,11 +18,12 @@ from layerpick.calibration.judging.agreement import (
     stepped_up,
     summarise,
 )
+from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.sweeps.features import read_features
 from layerpick.calibration.sweeps.measured import Reading, read_sweep
 from layerpick.calibration.sweeps.population import population_of
 from layerpick.calibration.sweeps.published import published_sweeps
-from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS, read_folder, sweep_folders
+from layerpick.calibration.sweeps.store import read_folder, sweep_folders
 from layerpick.calibration.sweeps.values import Sweep
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.training.errors import LayerpickError

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from layerpick.calibration.judging.accuracy import METRICS, Estimate
@@ -73,7 +74,7 @@ def sentences(evaluated: Evaluated) -> list[str]:
             lines.append(
                 f"{name}: {len(level.lacking)} features left out, because not every model has them."
             )
-    lines += [f"Not evaluated: {note}" for note in found.notes]
+    lines += [f"Not evaluated: {escape(note)}" for note in found.notes]
     return lines
 
 
@@ -156,7 +157,7 @@ def _sweeps(found: Evaluation) -> Table:
         # A model may be swept on several data sets of one task.
         source = f" ({example.source})" if names[example.name] > 1 else ""
         table.add_row(
-            example.name + source,
+            escape(example.name + source),
             str(len(example.measured)),
             "" if example.noise_ceiling is None else f"{example.noise_ceiling:.2f}",
             ", ".join(map(str, sorted(example.best))),

@@ -14,11 +14,11 @@ from layerpick.calibration.judging.accuracy import Ranking
 from layerpick.calibration.judging.baselines import BASELINES, Baseline
 from layerpick.calibration.judging.evaluation import Evaluation, find_levels, find_way, steps
 from layerpick.calibration.judging.evaluation import evaluate as judge
+from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.predictors.levels import find_level
 from layerpick.calibration.predictors.position import load_position_predictor
 from layerpick.calibration.predictors.regressors import with_own
 from layerpick.calibration.sweeps.examples import Example, Loaded, load_examples
-from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.training.errors import LayerpickError
 

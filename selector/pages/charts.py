@@ -116,11 +116,12 @@ def _measurements(axis: Any, profile: Profile) -> None:
     for colour, is_pick in ((INK, False), (GREEN, True)):
         shown = [layer for layer in profile.measured if (layer == profile.pick) == is_pick]
         if shown:
+            name = f"measured, {profile.pick_name}" if is_pick else "measured"
             means = [profile.measured[layer][0] for layer in shown]
             errors = [profile.measured[layer][1] or 0.0 for layer in shown]
             axis.errorbar(
                 shown, means, yerr=errors, fmt="o", color=colour, ms=6 if is_pick else 4.5,
-                capsize=2, lw=1.2, label=f"measured, {profile.pick_name}" if is_pick else "measured",
+                capsize=2, lw=1.2, label=name,
             )  # fmt: skip
     if profile.pick is not None and profile.pick not in profile.measured:
         axis.axvline(profile.pick, color=GREEN, lw=1.4, ls="--", label="pick")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from layerpick.calibration.judging.accuracy import Estimate, compare, summarise
 from layerpick.calibration.judging.evaluation import find_levels, hold_out, steps
+from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.predictors.calibrated import (
     StoredPredictor,
     user_predictors,
@@ -15,9 +16,13 @@ from layerpick.calibration.predictors.calibrated import (
 )
 from layerpick.calibration.predictors.calibrated import calibrate as fit_level
 from layerpick.calibration.predictors.levels import Level
-from layerpick.calibration.predictors.regressors import Regressor, from_settings, with_own
+from layerpick.calibration.predictors.regressors import (
+    CANDIDATES,
+    Regressor,
+    from_settings,
+    with_own,
+)
 from layerpick.calibration.sweeps.examples import Example, load_examples
-from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.training.errors import LayerpickError
 
@@ -90,7 +95,7 @@ def calibrate(
         )
     made: list[tuple[StoredPredictor, Change | None, Change | None]] = []
     for level in find_levels(loaded.examples):
-        done = reporter.stage(f"calibrating: {level.name}", len(candidates))
+        done = reporter.stage(f"calibrating: {level.name}", len(candidates or CANDIDATES))
         try:
             predictor = fit_level(loaded.examples, level, done, candidates)
         except LayerpickError as error:
@@ -123,7 +128,7 @@ def _changes(
     shipped: Sequence[Example],
     added: Sequence[Example],
     level: Level,
-    candidates: Sequence[Regressor],
+    candidates: Sequence[Regressor] | None,
     reporter: Reporter,
 ) -> tuple[Change | None, Change | None]:
     """How accuracy on left-out models changed: on all sweeps, and on those added alone."""

@@ -14,7 +14,7 @@ from layerpick.probes.run import run_probe
 from layerpick.probes.table import find_probe
 from layerpick.selector.prepare import Prepared
 from layerpick.selector.progress import Reporter
-from layerpick.selector.settings import RolloutChoice
+from layerpick.selector.settings import RolloutChoice, SamplingChoice
 from layerpick.selector.suggestion import summaries
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.episodes.rollouts import (
@@ -169,13 +169,13 @@ def get_rollouts(
     """Sample, or read the file chosen. Raises LayerpickError for a file of something else."""
     model, task, sampling = prepared.model, prepared.task, prepared.sampling
     if choice.reuse is not None:
-        rollouts = load_rollouts(choice.reuse)
+        rollouts = load_rollouts(choice.reuse, model)
         expected = rollout_origin(
             model, task, rollouts.origin.prompts, rollouts.origin.group_size, sampling, seed
         )
-        # Other sampling settings are the file's business; other weights or data make it useless.
+        # Other sampling settings are the file's business; other data make it useless.
         older = rollouts.origin.prompt_form is None
-        for name in ("weights_hash", "task", "data", *(() if older else ("prompt_form",))):
+        for name in ("task", "data", *(() if older else ("prompt_form",))):
             if getattr(rollouts.origin, name) != getattr(expected, name):
                 raise LayerpickError(
                     f"{choice.reuse} was sampled with another {name.replace('_', ' ')}: sample "
@@ -199,6 +199,26 @@ def get_rollouts(
     if choice.save is not None:
         save_rollouts(rollouts, choice.save)
     return rollouts
+
+
+def refuse_contradictions(
+    rollouts: Rollouts, choice: RolloutChoice, sampling: SamplingChoice
+) -> None:
+    """Raise LayerpickError where an option asks for something else than the file reused holds."""
+    usual = RolloutChoice()
+    asked = {
+        "prompts": None if choice.prompts == usual.prompts else choice.prompts,
+        "group_size": None if choice.group_size == usual.group_size else choice.group_size,
+        "max_new_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+    }
+    for name, value in asked.items():
+        held = getattr(rollouts.origin, name)
+        if choice.reuse is not None and value not in (None, held):
+            raise LayerpickError(
+                f"{choice.reuse} was sampled with --{name.replace('_', '-')} {held}, not {value}: "
+                f"leave the option out, or sample anew."
+            )
 
 
 def transcripts(prepared: Prepared, rollouts: Rollouts) -> list[Transcript]:

@@ -75,7 +75,7 @@ def sentences(suggestion: Suggestion) -> list[str]:
             f"they last."
         )
     if suggestion.measured_by:
-        lines.append(f"Measured contributions: {suggestion.measured_by}.")
+        lines.append(f"Measured contributions: {escape(str(suggestion.measured_by))}.")
     if suggestion.task.prompt_form:
         lines.append(f"Prompts: {escape(suggestion.task.prompt_form)}.")
     if suggestion.task.note:
@@ -99,11 +99,9 @@ def sentences(suggestion: Suggestion) -> list[str]:
 
 def ranking_table(suggestion: Suggestion) -> Table:
     """One line per layer, best first."""
-    title = (
-        f"{suggestion.model.id} · {suggestion.task.name} ({suggestion.task.source}) · "
-        f"{suggestion.task.algorithm}"
-    )
-    table = Table(title=title, title_justify="left")
+    task = suggestion.task
+    title = f"{suggestion.model.id} · {task.name} ({task.source}) · {task.algorithm}"
+    table = Table(title=escape(title), title_justify="left")
     features = shown_features(suggestion)
     for column in ("rank", "layer", "depth", "predicted", "interval", "chance best"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -1,6 +1,6 @@
 """From a model and a task to a suggestion: sample once, probe, predict.
 
-This is the function behind `layerpick suggest` and `from layerpick.selector import suggest`.
+This is the function behind `layerpick suggest` and `layerpick.suggest`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from layerpick.selector.progress import Reporter, Silent
 from layerpick.selector.settings import ModelChoice, RolloutChoice, SamplingChoice
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.suggestion.budget import Spending, Spent, further_levels, predict, spend
-from layerpick.selector.suggestion.probing import run_probes, sample
+from layerpick.selector.suggestion.probing import refuse_contradictions, run_probes, sample
 from layerpick.selector.suggestion.result import Cost, Suggestion
 from layerpick.selector.verification.find import find_measured
 from layerpick.training.algorithms.table import make_algorithm
@@ -49,7 +49,8 @@ def suggest(
     choice = model if isinstance(model, ModelChoice) else ModelChoice(model)
     rollouts = rollouts or RolloutChoice()
     reporter = reporter or Silent()
-    prepared = prepare(choice, task, settings or TaskSettings(), sampling or SamplingChoice())
+    sampling = sampling or SamplingChoice()
+    prepared = prepare(choice, task, settings or TaskSettings(), sampling)
     chosen = make_algorithm(algorithm or prepared.task.default_algorithm)
     loaded = time.perf_counter()
     shared, sampled = sample(
@@ -61,6 +62,7 @@ def suggest(
         seed=seed,
         reporter=reporter,
     )
+    refuse_contradictions(sampled.rollouts, rollouts, sampling)
     predictors = available_predictors()
     if spending is None:
         probed = replace(sampled, results=run_probes(shared, probes, reporter))

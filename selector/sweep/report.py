@@ -64,7 +64,9 @@ def sentences(reading: Reading) -> list[str]:
         if ceiling is None
         else f"Noise ceiling: a repetition ranks the layers with rank correlation {ceiling:.2f}."
     )
-    lines += [f"Layer {layer} failed: {reason}." for layer, reason in reading.failed.items()]
+    lines += [
+        f"Layer {layer} failed: {escape(reason)}." for layer, reason in reading.failed.items()
+    ]
     if reading.unfinished:
         listed = ", ".join(str(layer) for layer in reading.unfinished)
         lines.append(f"Not trained at every learning rate yet: {listed}.")
@@ -189,7 +191,9 @@ def layers_table(reading: Reading) -> Table:
     """One line per policy."""
     settings = reading.settings
     table = Table(
-        title=f"{settings.model} · {settings.task} ({settings.source}) · {settings.algorithm}"
+        title=escape(
+            f"{settings.model} · {settings.task} ({settings.source}) · {settings.algorithm}"
+        )
     )
     own = ["learning rate"] if reading.learning_rate is None else []
     for name in ("run", "score", "contribution", "below the best", *own, "training reward"):

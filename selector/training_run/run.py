@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,14 @@ from layerpick.training.episodes.scoring import held_out, score_model
 from layerpick.training.episodes.trajectory import MANY_CUT
 from layerpick.training.errors import LayerpickError
 from layerpick.training.processes import Processes, join, processes
-from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
+from layerpick.training.runs.delta import whole_checksum
+from layerpick.training.runs.folder import (
+    PolicyScore,
+    RunDescription,
+    RunFolder,
+    RunResult,
+    TrainingCost,
+)
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
     Bench,
@@ -146,11 +154,31 @@ def run_training(
     description, train_in = engine_of(choice, bench, strategy.layers, strategy.boost, seed)
     group = processes()
     folder = RunFolder(out, group)
+    with folder.held():
+        result = _result(bench, description, train_in, strategy, folder, seed, reporter)
+    return TrainedRun(folder, result, strategy)
+
+
+def _result(
+    bench: Bench,
+    description: RunDescription,
+    train_in: Callable[..., TrainingCost],
+    strategy: Strategy,
+    folder: RunFolder,
+    seed: int,
+    reporter: Reporter,
+) -> RunResult:
+    """The run's result: the one that is there, if its trained layer is too, or a new one."""
+    group = processes()
     folder.open(description)
     done = folder.result()
     if done is not None:
-        reporter.note(f"{out} is finished; nothing is trained again.")
-        return TrainedRun(folder, done, strategy)
+        found = whole_checksum(folder.path)
+        if found is not None and done.delta in (None, found):
+            reporter.note(f"{folder.path} is finished; nothing is trained again.")
+            return done
+        reporter.note(f"{folder.path} has lost its trained layer, or it was damaged: trained anew.")
+        folder.forget()
     base = _score(bench, BASE_STREAM, seed, group, "scoring the base model", reporter)
     if base.cut is not None and base.cut > MANY_CUT:
         reporter.note(
@@ -170,9 +198,11 @@ def run_training(
         versions=summaries.versions(),
         chosen=strategy.chosen,
         reward=bench.task.settings.reward,
+        run=description.identity,
+        delta=whole_checksum(folder.path),
     )
     folder.finish(result)
-    return TrainedRun(folder, result, strategy)
+    return result
 
 
 def default_out(bench: Bench, what: str, seed: int) -> Path:

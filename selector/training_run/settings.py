@@ -36,7 +36,7 @@ class TrainingChoice:
     engine: str = "trl"
     """trl (TRL's GRPOTrainer), or own: the engine of sweeps, with the same losses and files; faster
     on small machines, without what TRL alone can do."""
-    learning_rate: Annotated[float | None, Option(min=0)] = None
+    learning_rate: Annotated[float | None, Option(min=1e-12, max=10)] = None
     """AdamW's rate; the model's own, or one by its size, if left out."""
     micro_batch: Annotated[int | None, Option(min=1)] = None
     """Completions of one backward pass; as many as 8192 tokens hold if left out. Halved when memory

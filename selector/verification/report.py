@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from layerpick.selector.verification.result import LayerVerdict, MeasuredScore, Verification
@@ -46,7 +47,8 @@ def sentences(found: Verification) -> list[str]:
             f"intervals held, {found.coverage or 0:.0%} should."
         )
     if found.differences:
-        lines.append(f"The run was not measured as the sweep was: {'; '.join(found.differences)}.")
+        told = escape("; ".join(found.differences))
+        lines.append(f"The run was not measured as the sweep was: {told}.")
     return lines
 
 
@@ -61,7 +63,7 @@ def _prediction(found: Verification) -> str:
 
 def layers_table(found: Verification) -> Table:
     """One line per layer, best prediction first."""
-    title = f"{found.model} · {found.task} · {found.algorithm}: prediction and measurement"
+    title = f"{escape(found.model)} · {found.task} · {found.algorithm}: prediction and measurement"
     table = Table(title=title, title_justify="left")
     for heading in ("layer", "predicted", "interval", "measured", "interval held", "score"):
         table.add_column(heading, justify="right", no_wrap=True)

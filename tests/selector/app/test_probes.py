@@ -5,9 +5,9 @@ import json
 import pytest
 
 import layerpick.probes.table as probe_table
+from layerpick import suggest
 from layerpick.probes.gradient.probe import GradientProbe
 from layerpick.probes.table import PROBES
-from layerpick.selector import suggest
 from layerpick.selector.app import probes as probes_command
 from layerpick.selector.suggestion.picture import draw_suggestion
 from layerpick.selector.suggestion.report import MOST_SHOWN, sentences, shown_features

@@ -13,8 +13,9 @@ import pytest
 from rich.table import Table as RichTable
 from typer.testing import CliRunner
 
+from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.sweeps.measured import read_sweep
-from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS, read_folder
+from layerpick.calibration.sweeps.store import read_folder
 from layerpick.selector.app.app import app
 from layerpick.selector.pages.charts import COLOURS, Profile, draw_profile
 from layerpick.selector.pages.html import REPORT, render, write_page

@@ -1,10 +1,12 @@
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from layerpick.selector import Suggestion, read_suggestion, suggest
+from layerpick import Suggestion, read_suggestion, suggest
 from layerpick.selector.suggestion.report import sentences
 from layerpick.training.errors import LayerpickError
 
@@ -134,3 +136,18 @@ def test_mistakes_are_one_sentence(tiny, settings, few, short, kwargs, said):
     arguments = {"model": str(tiny("qwen3").folder), "task": "math", **kwargs}
     with pytest.raises(LayerpickError, match=said):
         suggest(**arguments, settings=settings, rollouts=few, sampling=short)
+
+
+def test_suggesting_takes_no_trainer_with_it(tmp_path):
+    """TRL costs seconds to import, and nothing here trains."""
+    script = (
+        "import sys, layerpick\n"
+        "from layerpick import RolloutChoice\n"
+        "layerpick.suggest(rollouts=RolloutChoice(prompts=4, group_size=4), probes=['gradient'])\n"
+        "print(sorted({'trl', 'datasets', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "trl" not in done.stdout and "matplotlib" not in done.stdout, done.stdout

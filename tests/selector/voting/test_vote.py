@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from layerpick import load_with_delta
 from layerpick.selector.app.app import app
-from layerpick.training import load_with_delta
 from layerpick.training.runs.folder import RunFolder
 from layerpick.training.tasks.math import MathTask
 from layerpick.training.tasks.settings import TaskSettings

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from layerpick.training import load_with_delta
+from layerpick import load_with_delta
 from layerpick.training.episodes.scoring import score_model
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import load_model

@@ -114,7 +114,6 @@ def test_a_checkpoint_holds_only_what_is_trained(tiny, make_bench, tmp_path):
     assert names == {
         "trained.safetensors",
         "optimizer.safetensors",
-        "optimizer.json",
         "trainer_state.json",
     }
     trained = load_file(folder / "trained.safetensors")

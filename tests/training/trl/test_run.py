@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from layerpick.training.runs.folder import RunFolder
 from layerpick.training.runs.rules import NotFiniteError
 from layerpick.training.trl.run import TrlSettings, make_config, make_trainer, train
 
+OWN = Path(__file__).parents[3] / "examples" / "own_algorithm.py"
 ONE = TrlSettings(layers=(1,), learning_rate=1e-3)
 
 
@@ -97,13 +99,19 @@ def test_loss_and_gradients_are_trls(tiny, make_bench, tmp_path, family, algorit
 
 @pytest.mark.parametrize(
     ("algorithm", "family", "layers"),
-    [("grpo", "llama", (1,)), ("dr_grpo", "gpt2", (2,)), ("grpo", "qwen3", None)],
+    [
+        ("grpo", "llama", (1,)),
+        ("dr_grpo", "gpt2", (2,)),
+        ("grpo", "qwen3", None),
+        (f"{OWN}:Rloo", "llama", (1,)),
+    ],
 )
 def test_a_run_is_the_multiplexed_engines_run(
     tiny, make_bench, tmp_path, algorithm, family, layers
 ):
     """Same prompts, noise, advantages, losses, clipping, optimizer: same weights."""
-    bench = make_bench(tiny(family), algorithm, beta=0.02)
+    beta = 0.0 if algorithm.startswith(str(OWN)) else 0.02  # a KL penalty keeps TRL's weights
+    bench = make_bench(tiny(family), algorithm, beta=beta)
     policies = (
         FullPolicy(bench.model) if layers is None else SingleLayerPolicies(bench.model, layers)
     )
@@ -117,7 +125,7 @@ def test_a_run_is_the_multiplexed_engines_run(
         2e-4,
         seed=3,
     )
-    bench = make_bench(tiny(family), algorithm, beta=0.02)
+    bench = make_bench(tiny(family), algorithm, beta=beta)
     before = {name: p.clone() for name, p in bench.model.model.named_parameters()}
     folder = RunFolder(tmp_path)
     train(bench, TrlSettings(layers, 2e-4, seed=3), folder)

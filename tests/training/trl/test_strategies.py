@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from layerpick.training import load_with_delta
+from layerpick import load_with_delta
 from layerpick.training.models.choosing import choose_layers
 from layerpick.training.models.freezing import Boost, freeze
 from layerpick.training.runs.delta import apply, read_delta
