@@ -402,12 +402,13 @@ def trl_inputs(model, groups, algorithm):
     }
 
 
-def test_what_is_trained_is_cast_when_it_has_changed(tiny):
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_is_trained_is_cast_when_it_has_changed(tiny, fused):
     """Values are those of the float32 parameters at every call; gradients add up in float32."""
     layer = copy.deepcopy(tiny("llama").layers[0].mlp).bfloat16()
     trained = TrainedCopy(layer)
     given = torch.randn(5, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
-    optimizer = torch.optim.AdamW(trained.trained.values(), 0.1)
+    optimizer = torch.optim.AdamW(trained.trained.values(), 0.1, fused=fused)
     for _ in range(2):
         expected = copy.deepcopy(layer)
         for name, parameter in expected.named_parameters():
