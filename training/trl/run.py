@@ -111,7 +111,8 @@ def train(
             _train(bench, settings, trainable, folder, on_step, note)
         return folder.cost()
     finally:
-        for name in ("forward", "_original_forward"):  # TRL's head and accelerate's autocast
+        # TRL's head, accelerate's autocast, and the mark that it need not be put in again.
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
             vars(network).pop(name, None)
         thaw(bench.model, trainable, dtype)
         network.eval()

@@ -159,7 +159,8 @@ def test_bfloat16_runs(tiny, make_bench, tmp_path):
     model = tiny("llama")
     model.model.bfloat16()
     before = {name: p.clone() for name, p in model.model.named_parameters()}
-    train(make_bench(model, beta=0.1), ONE, RunFolder(tmp_path))
+    for run in ("first", "second"):  # of a sweep, on the same model
+        train(make_bench(model, beta=0.1), ONE, RunFolder(tmp_path / run))
     changed = [n for n, p in model.model.named_parameters() if not torch.equal(p, before[n])]
     assert changed and all(name.startswith(model.layers.prefix(1)) for name in changed)
     assert {p.dtype for p in model.model.parameters()} == {torch.bfloat16}
