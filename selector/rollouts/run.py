@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from layerpick.selector.prepare import prepare
 from layerpick.selector.progress import Reporter
@@ -15,13 +15,10 @@ from layerpick.selector.suggestion.result import TaskSummary
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.transcripts import Transcript, share_readable
 from layerpick.training.tasks.settings import TaskSettings
+from layerpick.training.values import Record
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ShownRollout(_Value):
+class ShownRollout(Record):
     """One completion."""
 
     prompt: str = Field(description="as the model read it")
@@ -33,7 +30,7 @@ class ShownRollout(_Value):
     tokens: int
 
 
-class ShownRollouts(_Value):
+class ShownRollouts(Record):
     """What a model says."""
 
     model: str
