@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from layerpick.selector.comparison.run import Comparison, compare
     from layerpick.selector.evaluation.run import Evaluated, evaluate
     from layerpick.selector.export.run import Exported, export
+    from layerpick.selector.race.run import RaceOutcome, race
     from layerpick.selector.recalibration.run import Calibrated, calibrate
     from layerpick.selector.rollouts.run import ShownRollouts, rollouts
     from layerpick.selector.settings import (
