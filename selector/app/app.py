@@ -17,6 +17,7 @@ from layerpick.selector.auto import command as auto_command
 from layerpick.selector.comparison import command as compare_command
 from layerpick.selector.evaluation import command as evaluate_command
 from layerpick.selector.export import command as export_command
+from layerpick.selector.race import command as race_command
 from layerpick.selector.recalibration import command as calibrate_command
 from layerpick.selector.rollouts import command as rollouts_command
 from layerpick.selector.suggestion import command as suggest_command
@@ -45,6 +46,7 @@ app.command("apply")(train_command.apply)
 app.command("export")(export_command.export)
 app.command("vote")(vote_command.vote)
 app.command("auto")(auto_command.auto)
+app.command("race")(race_command.race)
 app.command("sweep")(sweep_command.sweep)
 app.command("compare")(compare_command.compare)
 app.command("verify")(verify_command.verify)

@@ -41,6 +41,9 @@ def evaluate(
             help="Folder for pictures and report.html; none are made if left out.", file_okay=False
         ),
     ] = None,
+    race: Annotated[
+        bool, typer.Option("--race", help="Replay races on the stored curves instead.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure how well the predictor predicts models that it has never seen.
@@ -55,6 +58,8 @@ asked about it. Beside it stand the rankings that a person would use instead.
       layerpick evaluate --leave-out family --level backward
 
       layerpick evaluate --sweeps sweeps --out evaluation
+
+      layerpick evaluate --race
     """
     from rich.console import Console
 
@@ -65,6 +70,17 @@ asked about it. Beside it stand the rankings that a person would use instead.
     from layerpick.selector.pages.html import REPORT, write_page
     from layerpick.selector.progress import reporting
 
+    if race:
+        from layerpick.selector.race.replays import print_replays, replay_races
+        from layerpick.selector.race.replays import to_json as replays_to_json
+
+        with reporting() as reporter:
+            replays = replay_races(sweeps, level=level, reporter=reporter)
+        if as_json:
+            sys.stdout.write(replays_to_json(replays))
+        else:
+            print_replays(replays, Console())
+        return
     with reporting() as reporter:
         found = make_evaluation(
             sweeps, leave_out=leave_out, level=level, regressor=regressor, reporter=reporter

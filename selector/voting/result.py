@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from layerpick.training.runs.folder import PolicyScore
+from layerpick.training.values import Record
 
 SCHEMA_VERSION = 1
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Voter(_Value):
+class Voter(Record):
     """One model with a vote."""
 
     run: str
@@ -23,7 +20,7 @@ class Voter(_Value):
     trained_parameters: int
 
 
-class Vote(_Value):
+class Vote(Record):
     """Several models' answers to the same held-out prompts, and the majority's."""
 
     schema_version: int = SCHEMA_VERSION

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from layerpick.selector.comparison.run import Comparison, compare
     from layerpick.selector.evaluation.run import Evaluated, evaluate
     from layerpick.selector.export.run import Exported, export
+    from layerpick.selector.race.run import RaceOutcome, race
     from layerpick.selector.recalibration.run import Calibrated, calibrate
+    from layerpick.selector.rollouts.run import ShownRollouts, rollouts
     from layerpick.selector.settings import (
         HeldOutChoice,
         ModelChoice,
@@ -62,10 +64,12 @@ _HOMES = {
     "NoSignalError": "training.errors",
     "Outcome": "selector.auto.run",
     "Probe": "probes.base",
+    "RaceOutcome": "selector.race.run",
     "Regressor": "calibration.predictors.regressors",
     "RlSettings": "training.settings",
     "RolloutChoice": "selector.settings",
     "SamplingChoice": "selector.settings",
+    "ShownRollouts": "selector.rollouts.run",
     "StrategyChoice": "selector.training_run.settings",
     "Suggestion": "selector.suggestion.result",
     "Sweep": "calibration.sweeps.values",
@@ -84,7 +88,9 @@ _HOMES = {
     "evaluate": "selector.evaluation.run",
     "export": "selector.export.run",
     "load_with_delta": "training.runs.delta",
+    "race": "selector.race.run",
     "read_suggestion": "selector.suggestion.result",
+    "rollouts": "selector.rollouts.run",
     "suggest": "selector.suggestion.run",
     "sweep": "selector.sweep.run",
     "train": "selector.training_run.run",
@@ -105,10 +111,12 @@ __all__ = [
     "NoSignalError",
     "Outcome",
     "Probe",
+    "RaceOutcome",
     "Regressor",
     "RlSettings",
     "RolloutChoice",
     "SamplingChoice",
+    "ShownRollouts",
     "StrategyChoice",
     "Suggestion",
     "Sweep",
@@ -128,7 +136,9 @@ __all__ = [
     "evaluate",
     "export",
     "load_with_delta",
+    "race",
     "read_suggestion",
+    "rollouts",
     "suggest",
     "sweep",
     "train",

@@ -95,16 +95,28 @@ def score_model(
 
 
 def score_policies(
-    policies: Policies, task: Task, sampling: SamplingSettings, on: HeldOut, seed: int
+    policies: Policies,
+    task: Task,
+    sampling: SamplingSettings,
+    on: HeldOut,
+    seed: int,
+    chosen: Sequence[int] | None = None,
 ) -> list[HeldOutScore]:
-    """Score every policy, in order."""
-    return [score_of(own, on) for own in play_policies(policies, task, sampling, on, seed)]
+    """Score every policy, or the chosen ones, in order."""
+    played = play_policies(policies, task, sampling, on, seed, chosen)
+    return [score_of(own, on) for own in played]
 
 
 def play_policies(
-    policies: Policies, task: Task, sampling: SamplingSettings, on: HeldOut, seed: int
+    policies: Policies,
+    task: Task,
+    sampling: SamplingSettings,
+    on: HeldOut,
+    seed: int,
+    chosen: Sequence[int] | None = None,
 ) -> list[list[Trajectory]]:
-    """Every policy's episodes on these prompts, in order."""
+    """Every policy's episodes on these prompts, or the chosen ones' (ascending), in order."""
+    asked = range(len(policies)) if chosen is None else chosen
     episodes = play(
         policies.model,
         task,
@@ -112,10 +124,10 @@ def play_policies(
         on.samples,
         sampling,
         seed=seed,
-        streams=policies.streams,
-        make_decoder=policies.decoder,
+        streams=[policies.streams[policy] for policy in asked],
+        make_decoder=lambda owners: policies.decoder([asked[owner] for owner in owners]),
     )
-    share = len(episodes) // len(policies)
+    share = len(episodes) // len(asked)
     return [episodes[start : start + share] for start in range(0, len(episodes), share)]
 
 

@@ -27,6 +27,8 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{(?!\s*\})")
 _HASHES = re.compile(r"####[ \t]*(?=[^\sA-Za-z#])([^\n]*)")
 _SPACE = re.compile(r"\s")
 _SAID = re.compile(r"\banswer\b", re.IGNORECASE)
+_SAID_NUMBER = re.compile(r"\banswer\b(?=[^\n]{0,60}?\d)", re.IGNORECASE)
+"""The word with a number soon after it, which counts before one that is only spoken of."""
 _NUMBER = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d*)?(?:[eE][-+]?\d{1,3})?")
 _MIXED = re.compile(r"(-?)\b(\d{1,9})[ \t]+(\d{1,9})/(\d{1,9})\b")
 """A mixed number, as 1 1/2."""
@@ -75,7 +77,8 @@ def final_answer(completion: str) -> str | None:
     marked = _HASHES.findall(said)
     if marked:
         return marked[-1].strip()
-    words = [match.start() for match in _SAID.finditer(said)]
+    words = [match.start() for match in _SAID_NUMBER.finditer(said)]
+    words = words or [match.start() for match in _SAID.finditer(said)]
     if words:
         said = said[words[-1] :]
         return said[: _word_end(said, TAIL)].strip()

@@ -114,6 +114,10 @@ RIGHT = [
     (r"\boxed{.5}", "0.5"),
     (r"\boxed{5.}", "5"),
     ("the answer is 18\n\nLet me check: 18 / 9 = 2.", "18"),
+    (
+        "answer 665\n\nas in my answer above, you think that there are no boys in the school at all, but 105",
+        "665",
+    ),
 ]
 WRONG = [
     (r"\boxed{(4, 3)}", "(3,4)"),
@@ -204,7 +208,7 @@ def test_whatever_a_model_writes_gets_a_verdict(text, gold, right):
 def test_a_row_with_too_many_digits_is_one_sentence(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(f'{{"question": "?", "answer": {LONG}}}\n')
-    with pytest.raises(LayerpickError, match=r"rows\.jsonl:1 is not valid JSON"):
+    with pytest.raises(LayerpickError, match=r"rows\.jsonl:1 "):
         MathTask(TaskSettings(dataset=str(path))).prompts("train", 1, 0)
 
 

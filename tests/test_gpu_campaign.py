@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent / "benchmarks" / "cuda.py"
+SCRIPT = Path(__file__).parent / "benchmarks" / "gpu.py"
 
 
 @pytest.fixture(scope="module")
 def campaign():
-    spec = importlib.util.spec_from_file_location("cuda_campaign", SCRIPT)
+    spec = importlib.util.spec_from_file_location("gpu_campaign", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -22,8 +22,8 @@ def campaign():
 
 
 def test_every_part_measures(campaign, tmp_path, capsys):
-    campaign.main(["--small", "--shapes", "qwen3-0.6b", "--out", str(tmp_path / "cuda.json")])
-    found = json.loads((tmp_path / "cuda.json").read_text())["qwen3-0.6b"]
+    campaign.main(["--small", "--shapes", "qwen3-0.6b", "--out", str(tmp_path / "gpu.json")])
+    found = json.loads((tmp_path / "gpu.json").read_text())["qwen3-0.6b"]
     assert found.keys() == set(campaign.PARTS)
     assert not {name: part["failure"] for name, part in found.items() if "failure" in part}
     assert found["decode"]["decoder"] > 0 and found["decode"]["generate"] > 0

@@ -1,7 +1,7 @@
 """What layerpick costs on one GPU: a campaign on random weights, as JSON. About 25 minutes.
 
-    .venv/bin/python tests/benchmarks/cuda.py [--shapes smollm2-135m,qwen3-0.6b,qwen3-4b]
-        [--parts decode,step,suggest,train] [--out cuda.json] [--small]
+    .venv/bin/python tests/benchmarks/gpu.py [--shapes smollm2-135m,qwen3-0.6b,qwen3-4b]
+        [--parts decode,step,suggest,train] [--out gpu.json] [--small]
 
 Models are made from their configs alone, in bfloat16, so nothing is fetched; rewards are the parity
 of a checksum of what was written, so half of the samples earn one. Parts: tokens a second of our
@@ -12,14 +12,11 @@ A part that fails is recorded with its reason, and the others go on. `--small` s
 to try the script on a CPU in seconds, and compiles nothing.
 """
 
-# ruff: noqa: E402 (what is imported first would otherwise find this file)
-
 from __future__ import annotations
 
 import argparse
 import gc
 import json
-import sys
 import tempfile
 import time
 import zlib
@@ -27,9 +24,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-# Or else torch takes this file for NVIDIA's package of its name.
-sys.path = [path for path in sys.path if path != str(Path(__file__).parent)]
 
 import torch
 from tokenizers import Tokenizer
@@ -339,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--out", type=Path, default=Path("cuda.json"))
+    parser.add_argument("--out", type=Path, default=Path("gpu.json"))
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args(arguments)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
