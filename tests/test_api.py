@@ -10,8 +10,8 @@ import layerpick
 from layerpick.selector.app.app import app
 
 SOURCE = Path(layerpick.__file__).parents[1]
-LISTS = {"tasks", "probes", "rollouts"}
-"""Commands that only show something, or have their own function named elsewhere."""
+LISTS = {"tasks", "probes"}
+"""Commands that print tables of what there is."""
 
 
 def python(code: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from layerpick import suggest
 from layerpick.selector.progress import Silent
-from layerpick.selector.rollouts.run import ShownRollouts, show_rollouts
+from layerpick.selector.rollouts.run import ShownRollouts, rollouts
 from layerpick.selector.settings import ModelChoice, RolloutChoice, SamplingChoice
 from layerpick.training.episodes.play import Stops
 from layerpick.training.errors import NoSignalError
@@ -35,7 +35,7 @@ def test_the_gguf_file_is_converted_once_and_writes_sense(smollm2):
 
 def show(model: str, **settings) -> ShownRollouts:
     """A few short completions of SVAMP's rows."""
-    return show_rollouts(
+    return rollouts(
         ModelChoice(model),
         "math",
         settings=TaskSettings(dataset=str(DATA / "svamp.json"), **settings),

@@ -143,6 +143,7 @@ def _others(axis: Any, profile: Profile) -> None:
 
 def draw_curves(curves: Mapping[str, Sequence[float]], label: str, strong: Sequence[str]) -> str:
     """Values by RL step as SVG; those named in `strong` in colour, the others thin."""
+    from matplotlib.ticker import MaxNLocator
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
@@ -154,6 +155,7 @@ def draw_curves(curves: Mapping[str, Sequence[float]], label: str, strong: Seque
             else:
                 axis.plot(steps, values, color=SOFT, lw=0.7, alpha=0.5)
         axis.set_xlabel("RL step")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_ylabel(label)
         axis.legend(fontsize=8, frameon=False, loc="best")
 

@@ -49,10 +49,10 @@ end, and is its answer read as it was meant?
 
     from layerpick.selector.progress import reporting
     from layerpick.selector.rollouts.report import print_shown
-    from layerpick.selector.rollouts.run import show_rollouts
+    from layerpick.selector.rollouts.run import rollouts as show
 
     with reporting() as reporter:
-        shown = show_rollouts(
+        shown = show(
             model,
             task,
             settings=settings,

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from layerpick.selector.prepare import prepare
-from layerpick.selector.progress import Reporter
+from layerpick.selector.progress import Reporter, Silent
 from layerpick.selector.settings import ModelChoice, RolloutChoice, SamplingChoice
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.suggestion.probing import get_rollouts, transcripts
@@ -43,25 +43,26 @@ class ShownRollouts(Record):
     rollouts: tuple[ShownRollout, ...] = Field(description="in order of prompt")
 
 
-def show_rollouts(
-    model: ModelChoice,
-    task: str,
+def rollouts(
+    model: ModelChoice | str | None = None,
+    task: str = "math",
     *,
-    settings: TaskSettings,
-    sampling: SamplingChoice,
-    prompts: int,
-    samples: int,
-    saved: Path | None,
-    seed: int,
-    reporter: Reporter,
+    settings: TaskSettings | None = None,
+    sampling: SamplingChoice | None = None,
+    prompts: int = 4,
+    samples: int = 2,
+    saved: Path | None = None,
+    seed: int = 0,
+    reporter: Reporter | None = None,
 ) -> ShownRollouts:
     """Sample `samples` completions of each of a few prompts, or take those of a saved file.
 
     Raises LayerpickError for whatever the user can mend.
     """
-    prepared = prepare(model, task, settings, sampling)
+    model = model if isinstance(model, ModelChoice) else ModelChoice(model)
+    prepared = prepare(model, task, settings or TaskSettings(), sampling or SamplingChoice())
     choice = RolloutChoice(prompts, samples, reuse=saved)
-    found = get_rollouts(prepared, choice, seed, reporter)
+    found = get_rollouts(prepared, choice, seed, reporter or Silent())
     told = transcripts(prepared, found)
     algorithm = make_algorithm(prepared.task.default_algorithm)
     return ShownRollouts(

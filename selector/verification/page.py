@@ -36,9 +36,10 @@ def parts(found: Verification) -> tuple[Part, ...]:
         "task": found.task,
         "algorithm": found.algorithm,
     }
-    table = from_rich(layers_table(found), "Layers")
-    chart = (_profile(found),) if _is_drawn(found) else ()
-    return (*chart, table, Facts("What it rests on", facts))
+    rests = Facts("What it rests on", facts)
+    if not _is_drawn(found):
+        return (rests,)
+    return (_profile(found), from_rich(layers_table(found), "Layers"), rests)
 
 
 def _is_drawn(found: Verification) -> bool:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from layerpick.selector.comparison.run import Comparison, compare
     from layerpick.selector.evaluation.run import Evaluated, evaluate
     from layerpick.selector.export.run import Exported, export
+    from layerpick.selector.race.run import RaceOutcome, race
     from layerpick.selector.recalibration.run import Calibrated, calibrate
+    from layerpick.selector.rollouts.run import ShownRollouts, rollouts
     from layerpick.selector.settings import (
         HeldOutChoice,
         ModelChoice,
@@ -67,6 +69,7 @@ _HOMES = {
     "RlSettings": "training.settings",
     "RolloutChoice": "selector.settings",
     "SamplingChoice": "selector.settings",
+    "ShownRollouts": "selector.rollouts.run",
     "StrategyChoice": "selector.training_run.settings",
     "Suggestion": "selector.suggestion.result",
     "Sweep": "calibration.sweeps.values",
@@ -87,6 +90,7 @@ _HOMES = {
     "load_with_delta": "training.runs.delta",
     "race": "selector.race.run",
     "read_suggestion": "selector.suggestion.result",
+    "rollouts": "selector.rollouts.run",
     "suggest": "selector.suggestion.run",
     "sweep": "selector.sweep.run",
     "train": "selector.training_run.run",
@@ -112,6 +116,7 @@ __all__ = [
     "RlSettings",
     "RolloutChoice",
     "SamplingChoice",
+    "ShownRollouts",
     "StrategyChoice",
     "Suggestion",
     "Sweep",
@@ -133,6 +138,7 @@ __all__ = [
     "load_with_delta",
     "race",
     "read_suggestion",
+    "rollouts",
     "suggest",
     "sweep",
     "train",
