@@ -153,7 +153,7 @@ def random_model(name: str, small: bool, device: torch.device, folder: Path) -> 
         tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", padding_side="left"
     )
     identity = ModelIdentity(str(folder), None, "0" * 64)
-    return LoadedModel(model, tokenizer, find_decoder_layers(model), identity, Path())
+    return LoadedModel(model, tokenizer, find_decoder_layers(model), identity, folder)
 
 
 def make_bench(model: LoadedModel, size: Size) -> Bench:
