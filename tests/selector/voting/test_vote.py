@@ -94,6 +94,8 @@ def test_runs_that_do_not_belong_together(runs, settings, tiny, tmp_path):
     description = json.loads((runs[1] / "run.json").read_text())
     description["settings"]["heldout_samples"] = 7
     (runs[1] / "run.json").write_text(json.dumps(description))
+    result = {**json.loads((runs[1] / "result.json").read_text()), "run": None}
+    (runs[1] / "result.json").write_text(json.dumps(result))
     with pytest.raises(Exception, match=r"differ in heldout_samples \(2, 7\)"):
         layerpick("vote", *runs, *options(settings))
 
