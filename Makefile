@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow check setup sandbox clean
+.PHONY: demo test test-slow check docs setup sandbox clean
 
 demo: $(STAMP)
 	$(BIN)/layerpick suggest --out demo
@@ -22,6 +22,10 @@ check: $(STAMP) sandbox
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p layerpick
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Written: build/docs/index.html"
 
 setup: $(STAMP) sandbox
 

@@ -85,6 +85,11 @@ class ProbeInput:
         """Number of decoder layers."""
         return len(self.model.layers)
 
+    @property
+    def share_learned_from(self) -> float:
+        """Part of the rollouts that the probes which train off-policy read."""
+        return min(1.0, self.budget.training_trajectories / len(self.rollouts.trajectories))
+
 
 @dataclass(frozen=True)
 class FeatureInfo:
@@ -134,12 +139,32 @@ class ProbeResult:
     """Why the probe, or some of its features, are missing."""
 
 
+WITH_BACKWARD = 3.0
+"""Time of a forward and backward pass over that of a forward pass alone."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What the rollouts took on this machine, to foresee what a probe will take."""
+
+    forward: float
+    """Seconds of a forward pass over all rollouts."""
+    sampling: float
+    """Seconds in which they were sampled."""
+    candidates: int
+    """Layers that a probe `of_candidates` will train."""
+
+
 class Probe(ABC):
     """A family of features measured together, because they share their passes."""
 
     name: ClassVar[str]
     needs: ClassVar[Needs]
     features: ClassVar[tuple[FeatureInfo, ...]]
+    headings: ClassVar[Mapping[str, str]] = {}
+    """Those of them that tables and pictures can show, most telling first, and above what."""
+    of_candidates: ClassVar[bool] = False
+    """Dear by layer: with --budget it measures `ProbeInput.candidates` only."""
 
     @abstractmethod
     def measure(
@@ -150,6 +175,10 @@ class Probe(ABC):
         `on_done` is told how many of `steps` have just been done. Raises LayerpickError when the
         family cannot be measured on this model or these rollouts.
         """
+
+    def seconds(self, shared: ProbeInput, pace: Pace) -> float:  # noqa: ARG002
+        """What it is expected to take, roughly; 0 for what costs next to nothing."""
+        return 0.0
 
     @abstractmethod
     def steps(self, shared: ProbeInput) -> int:

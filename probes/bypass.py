@@ -6,7 +6,8 @@ input, so one pass skips every layer once and the first copy none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ class BypassProbe(Probe):
 
     name = "bypass"
     needs = "forward"
+    headings: ClassVar[Mapping[str, str]] = {"bypass_contrast": "bypass"}
     features = (
         FeatureInfo(
             "bypass_loss",

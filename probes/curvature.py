@@ -11,8 +11,9 @@ step by step ("eager"): fused attention cannot be differentiated twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ class CurvatureProbe(Probe):
 
     name = "curvature"
     needs = "backward"
+    headings: ClassVar[Mapping[str, str]] = {"curvature_gain": "curv. gain"}
     features = (
         FeatureInfo(
             "curvature",

@@ -12,7 +12,7 @@ from layerpick.probes.trials.off_policy import OffPolicyProbe
 from layerpick.probes.trials.on_policy import WarmUpProbe
 from layerpick.probes.trials.one_step import OneStepProbe
 from layerpick.probes.weights.probe import WeightsProbe
-from layerpick.training.errors import LayerpickError
+from layerpick.training.own_code import find_class
 
 PROBES: dict[str, type[Probe]] = {
     probe.name: probe
@@ -29,6 +29,8 @@ PROBES: dict[str, type[Probe]] = {
     )
 }
 
+_OWN: dict[str, type[Probe]] = {}
+
 DEFAULT_PROBES = ("weights", "hidden", "gradient")
 """Those whose cost stays near that of the rollouts."""
 
@@ -36,13 +38,36 @@ DEFAULT_PROBES = ("weights", "hidden", "gradient")
 def chosen_probes(text: str) -> tuple[str, ...]:
     """Names of probes from a list separated by commas of names, cost classes, or `all`.
 
-    Raises LayerpickError for a name that is none of these.
+    One's own, as `file.py:Class` or of an installed package, come last. Raises LayerpickError for a
+    name that is none of these.
     """
     wanted: set[str] = set()
+    own: list[str] = []
     for name in (part.strip() for part in text.split(",")):
-        own = [p.name for p in PROBES.values() if name in ("all", p.name, p.needs)]
-        if not own:
-            known = ", ".join(dict.fromkeys([*PROBES, *CLASSES, "all"]))
-            raise LayerpickError(f"The probe '{name}' is unknown: use {known}.")
-        wanted.update(own)
-    return tuple(name for name in PROBES if name in wanted)
+        found = [p.name for p in PROBES.values() if name in ("all", p.name, p.needs)]
+        if not found:
+            find_probe(name)
+            own.append(name)
+        wanted.update(found)
+    return (*(name for name in PROBES if name in wanted), *dict.fromkeys(own))
+
+
+def find_probe(name: str) -> type[Probe]:
+    """The probe of that name or `file.py:Class`. Raises LayerpickError for an unknown one."""
+    if name not in PROBES:
+        found = find_class(name, PROBES, Probe, "probe", (*CLASSES, "all"))  # type: ignore[type-abstract]
+        _OWN[found.name] = found
+        return found
+    return PROBES[name]
+
+
+def known_probes() -> dict[str, type[Probe]]:
+    """The built-in probes, and one's own that have been used."""
+    return {**PROBES, **_OWN}
+
+
+def headings() -> dict[str, str]:
+    """By feature: what stands above it in a table."""
+    return {
+        name: text for probe in known_probes().values() for name, text in probe.headings.items()
+    }

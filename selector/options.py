@@ -4,6 +4,8 @@ A field's attribute docstring is the help text (its first paragraph), its defaul
 typer annotation is needed only for more, as bounds or a second spelling. A default given in the
 command's signature replaces the group's own. So a new option is one field, wherever its group is
 taken. A field that no person sets says so: `field(default=…, metadata={"option": False})`.
+
+Every number is finite and no whole number exceeds `LARGEST_NUMBER` unless its annotation says more.
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ from copy import copy
 from dataclasses import Field, fields, is_dataclass, replace
 from functools import wraps
 from itertools import pairwise
+from math import isfinite
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from rich.markup import escape
-from typer import Option
+from typer import BadParameter, Option
 from typer.models import ParameterInfo
+
+LARGEST_NUMBER = 10_000_000
+LARGEST_FLOAT = 1e9
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
@@ -36,6 +42,7 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
         for each in found:
             if each.name in parameters:
                 raise TypeError(f"{command.__qualname__} takes the option '{each.name}' twice.")
+            _bound(each.annotation)
             parameters[each.name] = each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
     @wraps(command)
@@ -93,6 +100,23 @@ def _parameter(
         default=default,
         annotation=Annotated[kind, info],
     )
+
+
+def _bound(annotation: Any) -> None:
+    """Give a number's option the bounds that it does not name itself."""
+    kind, *extras = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    for info in (extra for extra in extras if isinstance(extra, ParameterInfo)):
+        if info.parser is None and float in (kind, *get_args(kind)):
+            info.max = LARGEST_FLOAT if info.max is None else info.max
+            info.callback = _finite
+        elif info.parser is None and int in (kind, *get_args(kind)):
+            info.max = LARGEST_NUMBER if info.max is None else info.max
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not isfinite(value):
+        raise BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 def _frozen(value: Any, group: Any, field: Field) -> Any:

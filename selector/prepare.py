@@ -12,6 +12,7 @@ from layerpick.training.episodes.play import SamplingSettings, context_length
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.defaults import read_defaults, reference_model, with_defaults
 from layerpick.training.models.loading import LoadedModel, load_model
+from layerpick.training.models.rates import usual_rate
 from layerpick.training.tasks.base import Task
 from layerpick.training.tasks.forms import with_form
 from layerpick.training.tasks.settings import TaskSettings
@@ -64,3 +65,9 @@ def default_length(task: Task, context: int) -> int:
     """Longest turn, in tokens: the task's own for its form, at most half the context."""
     chat = task.settings.chat_template is not None
     return min(task.max_chat_tokens if chat else task.max_new_tokens, context // 2)
+
+
+def default_rate(prepared: Prepared) -> float:
+    """The rate that the model's folder names, or the middle one of those for its size."""
+    own = read_defaults(prepared.model.folder, prepared.task.name).learning_rate
+    return own or usual_rate(sum(p.numel() for p in prepared.model.model.parameters()))

@@ -35,7 +35,9 @@ AlgorithmName = Annotated[
     str | None,
     Option("--algorithm", help="grpo, dr_grpo or gigpo; the task's usual one if left out."),
 ]
-Seed = Annotated[int, Option(help="Same seed, same rollouts.", min=0, rich_help_panel="Sampling")]
+Seed = Annotated[
+    int, Option(help="Same seed, same rollouts.", min=0, max=2**32 - 1, rich_help_panel="Sampling")
+]
 Json = Annotated[bool, Option("--json", help="Print JSON, and nothing else, to stdout.")]
 
 
@@ -62,7 +64,8 @@ class ModelChoice(LoadingChoice):
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
     dtype: str = "auto"
-    """auto (bfloat16 on CUDA, else float32), float32, bfloat16, float16."""
+    """auto (bfloat16 on CUDA and where a CPU multiplies it fast, else float32), or one of float32,
+    bfloat16, float16."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu, cuda, cuda:1, …"""
 
@@ -75,7 +78,7 @@ class SamplingChoice:
 
     max_new_tokens: Annotated[int | None, Option(min=1)] = None
     """Longest turn, in tokens; the model's or the task's own if left out."""
-    temperature: float | None = None
+    temperature: Annotated[float | None, Option(max=100)] = None
     """Sampling temperature (1.0 if left out)."""
     batch_size: Annotated[int, Option(min=1)] = 64
     """Episodes decoded at a time."""

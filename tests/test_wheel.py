@@ -39,18 +39,28 @@ def test_the_wheel_holds_every_module_and_data_file(wheel):
                 assert f"layerpick/{path.relative_to(ROOT)}" in names, path
 
 
-def test_the_wheel_works_by_itself(wheel, tmp_path):
-    """The environment is new; only third-party packages are borrowed, to save their download."""
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """A new environment with the wheel; third-party packages are borrowed, to save a download."""
+    tmp_path = tmp_path_factory.mktemp("installed")
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
     packages = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
     (packages / "borrowed.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     pip = (sys.executable, "-m", "pip", "--python", python)
     run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=tmp_path)
-    where = run(python, "-c", "import layerpick.selector as s; print(s.__file__)", cwd=tmp_path)
+    where = run(python, "-c", "import layerpick as s; print(s.__file__)", cwd=tmp_path)
     assert where.startswith(str(packages))
-    command = tmp_path / "venv" / "bin" / "layerpick"
-    out = run(command, "suggest", "--prompts", "8", "--json", cwd=tmp_path)
+    return python
+
+
+@pytest.mark.slow
+def test_type_checkers_know_the_wheel(installed, check_types):
+    check_types(None, str(installed))
+
+
+def test_the_wheel_works_by_itself(installed, tmp_path):
+    out = run(installed.with_name("layerpick"), "suggest", "--prompts", "8", "--json", cwd=tmp_path)
     suggestion = json.loads(out)
     assert len(suggestion["layers"]) == suggestion["model"]["layers"]
     assert (tmp_path / "layerpick-out" / "profile.png").is_file()

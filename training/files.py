@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel
+from safetensors import SafetensorError
 
 from layerpick.training.errors import LayerpickError
 
@@ -33,21 +34,40 @@ def replacing(path: Path) -> Iterator[Path]:
     Works for files and folders. On any exception, Ctrl-C included, the temporary is removed.
     Raises LayerpickError when the place cannot be written.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        raise LayerpickError(f"Cannot write {path}: {error.strerror or error}.") from error
+        try:
+            temporary = holder / path.name
+            yield temporary
+            _open_to_others(temporary, holder)
+            if temporary.is_dir() and path.is_dir():
+                shutil.rmtree(path)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write `path`, such as a full disk, into a LayerpickError."""
     try:
-        temporary = holder / path.name
-        yield temporary
-        if temporary.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        yield
     except OSError as error:
         raise LayerpickError(f"Cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
+    except SafetensorError as error:  # its writer's own kind
+        reason = str(error).rstrip(".")
+        raise LayerpickError(f"Cannot write {path}: {reason}.") from error
+
+
+def _open_to_others(written: Path, holder: Path) -> None:
+    """Give files the mode that the umask says: safetensors lets only their owner read them."""
+    sample = holder / ".mode"
+    sample.touch()
+    mode = sample.stat().st_mode & 0o777
+    for path in (written, *written.rglob("*")) if written.is_dir() else (written,):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o777 | mode)
 
 
 def write_text(path: Path, text: str) -> None:

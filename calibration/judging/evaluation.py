@@ -26,7 +26,7 @@ from layerpick.calibration.predictors.calibrated import CalibratedPredictor
 from layerpick.calibration.predictors.choice import LeftOut, Progress, choose
 from layerpick.calibration.predictors.design import make_design, usable
 from layerpick.calibration.predictors.levels import LEVELS, Level
-from layerpick.calibration.predictors.regressors import CANDIDATES
+from layerpick.calibration.predictors.regressors import CANDIDATES, Regressor
 from layerpick.calibration.sweeps.examples import Example
 from layerpick.training.errors import LayerpickError
 
@@ -95,6 +95,7 @@ def evaluate(
     levels: Sequence[Level],
     baselines: Mapping[str, Ranking],
     done: Progress = lambda _: None,
+    candidates: Sequence[Regressor] | None = None,
 ) -> Evaluation:
     """Leave out one group after another, at every level that enough examples allow.
 
@@ -103,7 +104,7 @@ def evaluate(
     rankings = {name: judge_ranking(ranking, examples) for name, ranking in baselines.items()}
     accuracies, notes = {}, []
     for level in levels:
-        held_out, left = hold_out(examples, examples, level, by, done)
+        held_out, left = hold_out(examples, examples, level, by, done, candidates)
         notes += left
         if held_out:
             accuracies[level.name] = _accuracy(level, held_out, rankings)
@@ -119,9 +120,16 @@ def evaluate(
     )
 
 
-def steps(examples: Sequence[Example], by: By, levels: Sequence[Level]) -> int:
+def steps(
+    examples: Sequence[Example],
+    by: By,
+    levels: Sequence[Level],
+    candidates: Sequence[Regressor] | None = None,
+) -> int:
     """How much `evaluate` will report as done."""
-    return sum(len(_groups(examples, level, by)) for level in levels) * len(CANDIDATES)
+    return sum(len(_groups(examples, level, by)) for level in levels) * len(
+        candidates or CANDIDATES
+    )
 
 
 def hold_out(
@@ -130,6 +138,7 @@ def hold_out(
     level: Level,
     by: By,
     done: Progress = lambda _: None,
+    candidates: Sequence[Regressor] | None = None,
 ) -> tuple[dict[Example, HeldOut], list[str]]:
     """Predict each example asked for from teachers that share no model with its group.
 
@@ -145,7 +154,7 @@ def hold_out(
         models = frozenset(same | {each.weights_hash for each in group}) & known
         if models not in fitted:
             try:
-                choice = choose(left_out, models, done=done)
+                choice = choose(left_out, models, candidates, done)
             except LayerpickError as error:
                 notes.append(f"{level.name}, without the {by} of {group[0].name}: {error}")
                 continue

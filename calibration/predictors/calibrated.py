@@ -10,11 +10,12 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
 
+from layerpick.calibration.paths import SHIPPED_PREDICTORS
 from layerpick.calibration.predictors.base import (
     LayerFeatures,
     Prediction,
@@ -30,13 +31,18 @@ from layerpick.calibration.predictors.intervals import (
     Strangeness,
 )
 from layerpick.calibration.predictors.levels import LEVELS, Level, find_level
-from layerpick.calibration.predictors.regressors import Regressor, from_settings, settings_of
+from layerpick.calibration.predictors.regressors import (
+    Regressor,
+    from_settings,
+    settings_of,
+)
 from layerpick.calibration.sweeps.examples import TrainingExample
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import cache_folder, write_text
+from layerpick.training.reading import read_record, reading
 from layerpick.training.sweeps.records import Rates
+from layerpick.training.values import Feature, NonNegative, Number, Record
 
-SHIPPED_PREDICTORS = Path(__file__).parents[1] / "data" / "predictors"
 SCHEMA_VERSION: Literal[1] = 1
 DIGITS = 5
 """Significant digits that are stored."""
@@ -103,11 +109,7 @@ class CalibratedPredictor(Predictor):
         return f"outside calibration ({strangeness:.1f} times the usual distance): {seen}"
 
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
-
-
-class StoredExample(_Stored):
+class StoredExample(Record):
     """A training example as JSON; null where a layer was not measured."""
 
     model: str
@@ -116,11 +118,23 @@ class StoredExample(_Stored):
     task: str
     data_hash: str
     algorithm: str
-    base_reward: float
-    contributions: tuple[float | None, ...]
-    errors: tuple[float | None, ...]
-    features: dict[str, dict[str, tuple[float | None, ...]]]
+    base_reward: Number
+    contributions: tuple[Number | None, ...] = Field(min_length=1)
+    errors: tuple[NonNegative | None, ...]
+    features: dict[str, dict[str, tuple[Feature | None, ...]]]
     rates: Rates = "shared"
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Everything has a place for every layer, and what was measured has an error."""
+        known = [value is None for value in self.contributions]
+        if known != [value is None for value in self.errors]:
+            raise ValueError(f"{self.model} has contributions without errors")
+        for probe, own in self.features.items():
+            for name, values in own.items():
+                if len(values) != len(self.contributions):
+                    raise ValueError(f"{probe}.{name} of {self.model} has {len(values)} layers")
+        return self
 
     def example(self) -> TrainingExample:
         """The example, with not-a-number for null."""
@@ -135,17 +149,32 @@ class StoredExample(_Stored):
         )
 
 
-class StoredPredictor(_Stored):
+class StoredPredictor(Record):
     """The predictor of one level as its file has it."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     level: str
     regressor: dict[str, Any]
-    criteria: dict[str, float] = Field(
+    criteria: dict[str, Number] = Field(
         description="by regressor: mean ρ − regret of models left out, by which it was chosen"
     )
-    examples: tuple[StoredExample, ...]
+    examples: tuple[StoredExample, ...] = Field(min_length=1)
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _of_this_version(self) -> Self:
+        """Its level and regressor exist, and every example has the level's probes."""
+        if self.level not in LEVELS:
+            raise ValueError(f"there is no level '{self.level}'")
+        try:
+            from_settings(self.regressor)
+        except LayerpickError as error:
+            raise ValueError(str(error)) from error
+        for example in self.examples:
+            for probe in LEVELS[self.level].probes:
+                if probe not in example.features:
+                    raise ValueError(f"{example.model} lacks the probe '{probe}'")
+        return self
 
     def fit(self, without: str | None = None) -> CalibratedPredictor:
         """Refit, without the model of that weights hash: nobody is asked about its own lessons.
@@ -153,8 +182,10 @@ class StoredPredictor(_Stored):
         Raises LayerpickError when its settings are not this version's.
         """
         examples = [stored.example() for stored in self.examples if stored.weights_hash != without]
-        design = make_design(examples, find_level(self.level))
-        return CalibratedPredictor(design, from_settings(self.regressor))
+        remedy = f"run `layerpick calibrate` again, or delete it from {user_predictors()}"
+        with reading(f"The predictor of the level '{self.level}'", "a predictor", remedy):
+            design = make_design(examples, find_level(self.level))
+            return CalibratedPredictor(design, from_settings(self.regressor))
 
     def knows(self, features: Collection[str]) -> bool:
         """Whether these features are enough: most of what each probe of the level taught it."""
@@ -166,7 +197,10 @@ class StoredPredictor(_Stored):
 
 
 def calibrate(
-    examples: Sequence[TrainingExample], level: Level, done: Progress = lambda _: None
+    examples: Sequence[TrainingExample],
+    level: Level,
+    done: Progress = lambda _: None,
+    candidates: Sequence[Regressor] | None = None,
 ) -> StoredPredictor:
     """Choose the regressor of a level and put its predictor together.
 
@@ -174,7 +208,7 @@ def calibrate(
     """
     rounded = [_stored(example, level).example() for example in examples]
     design = make_design(rounded, level)
-    choice = choose(LeftOut(design), frozenset(), done=done)
+    choice = choose(LeftOut(design), frozenset(), candidates, done)
     return _put_together(design, choice)
 
 
@@ -195,13 +229,13 @@ def load_predictors(folder: Path) -> dict[str, StoredPredictor]:
         path = folder / f"{level}.json"
         if not path.is_file():
             continue
-        try:
-            found[level] = StoredPredictor.model_validate_json(path.read_bytes())
-        except ValidationError as error:
+        what = f"a predictor, version {SCHEMA_VERSION}"
+        remedy = "delete it, and run `layerpick calibrate` to make it again"
+        found[level] = read_record(path, StoredPredictor, what, remedy)
+        if found[level].level != level:
             raise LayerpickError(
-                f"{path} is no predictor, version {SCHEMA_VERSION}: delete it, and run "
-                f"`layerpick calibrate` to make it again."
-            ) from error
+                f"{path} is the predictor of the level '{found[level].level}': {remedy}."
+            )
     return found
 
 

@@ -54,7 +54,7 @@ class Choice:
 def choose(
     left_out: LeftOut,
     models: frozenset[str],
-    candidates: Sequence[Regressor] = CANDIDATES,
+    candidates: Sequence[Regressor] | None = None,
     done: Progress = lambda _: None,
 ) -> Choice:
     """Choose by the models not in `models`, each left out in turn together with these.
@@ -62,6 +62,7 @@ def choose(
     The criterion is the mean of ρ − regret, over the sweeps of a model and then over models.
     `done` is told of each candidate. Raises LayerpickError with fewer than `FEWEST_MODELS` models.
     """
+    candidates = CANDIDATES if candidates is None else candidates
     inner = sorted(set(left_out.design.models.tolist()) - models)
     if len(inner) < FEWEST_MODELS:
         raise LayerpickError(

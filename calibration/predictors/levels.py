@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -41,9 +41,18 @@ _ONE_STEP = (*_BACKWARD, "one_step")
 _OFF_POLICY = (*_ONE_STEP, "off_policy")
 _ON_POLICY = (*_OFF_POLICY, "warm_up")
 
-WARM_UP_PART = 448 / 1664
-"""Episodes of a warm-up of five steps in those of one of twenty: 64 in each step, 128 in each
-judgement."""
+EPISODES_OF_A_STEP, EPISODES_OF_A_JUDGEMENT = 64, 128
+"""Of the warm-up beside the stored sweeps."""
+
+
+def _episodes(judged_after: Sequence[int]) -> int:
+    trained = EPISODES_OF_A_STEP * max(judged_after)
+    return trained + EPISODES_OF_A_JUDGEMENT * len(judged_after)
+
+
+WARM_UP_PART = _episodes((5,)) / _episodes((5, 10, 20))
+"""What the features of five steps need of a warm-up of twenty."""
+
 
 LEVELS: dict[str, Level] = {
     level.name: level

@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from layerpick.calibration.paths import POSITION_SETTINGS
 from layerpick.calibration.predictors.base import (
     LayerFeatures,
     Prediction,
@@ -26,7 +26,6 @@ from layerpick.calibration.sweeps.published import published_sweeps
 from layerpick.calibration.sweeps.values import Sweep
 
 BASIS = "position only: no measured sweep for a model like this"
-SETTINGS = Path(__file__).parents[1] / "data" / "predictors" / "position.json"
 DRAWS = 4000
 
 
@@ -77,7 +76,7 @@ class PositionPredictor(Predictor):
 
 def load_position_predictor() -> PositionPredictor:
     """Refit the shipped position predictor from its settings and the published sweeps."""
-    settings = PositionSettings(**json.loads(SETTINGS.read_text("utf-8")))
+    settings = PositionSettings(**json.loads(POSITION_SETTINGS.read_text("utf-8")))
     return PositionPredictor(published_sweeps(), settings)
 
 

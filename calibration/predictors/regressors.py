@@ -7,15 +7,19 @@ targets it is fitted to; it is chosen anew in every fit, so that no left-out row
 
 from __future__ import annotations
 
+import inspect
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from layerpick.calibration.predictors.design import DEPTH
 from layerpick.training.errors import LayerpickError
+from layerpick.training.own_code import find_class
 
 SEED = 0
 BAGS, BAG_SHARE = 30, 0.7
@@ -281,20 +285,44 @@ CANDIDATES: tuple[Regressor, ...] = (
 )
 """What is compared, simplest first: of equals, the first is chosen."""
 
+LARGEST_SETTING = 10_000
 FAMILIES: dict[str, type[Regressor]] = {type(each).name: type(each) for each in CANDIDATES}
 
 
+def with_own(name: str | None) -> tuple[Regressor, ...] | None:
+    """What is compared, and a regressor of one's own, as `file.py:Class`, with its defaults.
+
+    None, which stands for `CANDIDATES`, where no name is given. Raises LayerpickError if there is
+    no such class, or some of its settings have no default.
+    """
+    if name is None:
+        return None
+    kind = find_class(name, FAMILIES, Regressor, "regressor")  # type: ignore[type-abstract]
+    try:
+        return (*CANDIDATES, kind())
+    except TypeError as error:
+        raise LayerpickError(f"The regressor {name} cannot be made: {error}.") from error
+
+
 def settings_of(regressor: Regressor) -> dict[str, Any]:
-    """The regressor as JSON: its name and its settings."""
-    return {"name": regressor.name, **asdict(regressor)}
+    """The regressor as JSON: its name, or where its file lies, and its settings."""
+    kind = type(regressor)
+    built_in = FAMILIES.get(regressor.name) is kind
+    name = regressor.name if built_in else f"{inspect.getfile(kind)}:{kind.__name__}"
+    return {"name": name, **asdict(regressor)}
 
 
 def from_settings(settings: Mapping[str, Any]) -> Regressor:
     """The regressor that `settings_of` describes. Raises LayerpickError if it describes none."""
     own = {key: value for key, value in settings.items() if key != "name"}
     try:
-        return FAMILIES[settings["name"]](**own)
-    except (KeyError, TypeError) as error:
+        if not all(0 < value <= LARGEST_SETTING for value in own.values()):
+            raise ValueError("a setting is out of range")
+        kind = find_class(settings["name"], FAMILIES, Regressor, "regressor")  # type: ignore[type-abstract]
+        if own.keys() - {field.name for field in fields(kind)}:
+            raise ValueError("a setting is unknown")
+        return TypeAdapter(kind).validate_json(json.dumps(own), strict=True)
+    except (KeyError, TypeError, ValueError, LayerpickError) as error:
         raise LayerpickError(
             f"The settings {dict(settings)} name no regressor of this version of layerpick: run "
             f"`layerpick calibrate` again."

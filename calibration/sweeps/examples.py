@@ -94,6 +94,8 @@ class Example(TrainingExample):
     rollouts: FeatureCost
     costs: Mapping[str, FeatureCost]
     """By probe."""
+    source: str = ""
+    """Data set, generator or world, in words."""
 
     @property
     def name(self) -> str:
@@ -184,6 +186,7 @@ def make_example(reading: Reading, table: FeatureTable, records: Sequence[RunRec
         tokens=sum(record.tokens for record in replaced),
         rollouts=table.rollouts,
         costs=table.costs,
+        source=settings.source,
     )
 
 

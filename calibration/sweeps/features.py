@@ -7,31 +7,27 @@ measured. The features lie in the sweep's own folder, as `features.json`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
 
-from layerpick.training.errors import LayerpickError
 from layerpick.training.files import as_json, write_text
+from layerpick.training.reading import read_record
+from layerpick.training.values import Count, Feature, NonNegative, Number, Record
 
 FEATURES_FILE = "features.json"
 SCHEMA_VERSION: Literal[1] = 1
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FeatureCost(_Value):
+class FeatureCost(Record):
     """What one probe, or the rollouts that all of them share, cost."""
 
-    seconds: float
-    sampled_tokens: int = Field(description="tokens written by the model")
-    read_tokens: int = Field(description="tokens passed forward without writing any")
+    seconds: NonNegative
+    sampled_tokens: Count = Field(description="tokens written by the model")
+    read_tokens: Count = Field(description="tokens passed forward without writing any")
 
 
-class FeatureTable(_Value):
+class FeatureTable(Record):
     """The features of all layers of one model × task × algorithm."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -40,11 +36,11 @@ class FeatureTable(_Value):
     weights_hash: str
     task: str
     algorithm: str
-    layers: int
-    base_reward: float = Field(description="mean reward of the rollouts")
+    layers: int = Field(ge=1)
+    base_reward: Number = Field(description="mean reward of the rollouts")
     rollouts: FeatureCost
     costs: dict[str, FeatureCost] = Field(description="by probe")
-    features: dict[str, dict[str, tuple[float, ...]]] = Field(
+    features: dict[str, dict[str, tuple[Feature, ...]]] = Field(
         description="by probe, by feature: one number per layer"
     )
     failures: dict[str, str] = Field(
@@ -52,13 +48,14 @@ class FeatureTable(_Value):
     )
     versions: dict[str, str]
 
-    def of(self, probes: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """Features of these probes by name, each (layers,), float64."""
-        return {
-            name: np.array(values)
-            for probe in probes
-            for name, values in self.features.get(probe, {}).items()
-        }
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Every feature has a number for every layer."""
+        for probe, own in self.features.items():
+            for name, values in own.items():
+                if len(values) != self.layers:
+                    raise ValueError(f"{probe}.{name} has {len(values)} of {self.layers} layers")
+        return self
 
 
 def write_features(table: FeatureTable, folder: Path) -> None:
@@ -74,10 +71,6 @@ def read_features(folder: Path) -> FeatureTable | None:
     path = folder / FEATURES_FILE
     if not path.is_file():
         return None
-    try:
-        return FeatureTable.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise LayerpickError(
-            f"{path} is no table of features, version {SCHEMA_VERSION}: delete it, and run "
-            f"`layerpick sweep` with the same settings to measure it again."
-        ) from error
+    what = f"a table of features, version {SCHEMA_VERSION}"
+    remedy = "delete it, and run `layerpick sweep` with the same settings to measure it again"
+    return read_record(path, FeatureTable, what, remedy)

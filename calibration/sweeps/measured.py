@@ -53,6 +53,15 @@ class Reading:
     """Layers that no seed has trained at every rate yet."""
     seconds: float
     tokens: int
+    cut: float | None = None
+    """Share of held-out completions cut off, over all runs; None where records do not say."""
+
+    @property
+    def in_words(self) -> str:
+        """Its seeds, and whether policies have rates of their own."""
+        seeds = len(self.full.seeds)
+        own = ", each policy at its own learning rate" if self.settings.rates == "own" else ""
+        return f"{seeds} seed{'s' if seeds > 1 else ''}{own}"
 
     @property
     def gain(self) -> Score:
@@ -212,6 +221,7 @@ def read_sweep(records: Sequence[RunRecord]) -> Reading:
             if found is None
         },
         unfinished=tuple(layer for layer, runs in begun.items() if own and not runs),
+        cut=_share_cut(records),
         seconds=sum(record.seconds for record in records),
         tokens=sum(record.tokens for record in records),
     )
@@ -310,3 +320,8 @@ def _contradiction(full: Measured, base: Measured) -> str | None:
         f"{', '.join(f'{gain.mean:+.3f} ± {gain.error:.3f}' for gain in listed)}: shares of their "
         f"mean are not defined. Train them at a lower learning rate, or with more seeds."
     )
+
+
+def _share_cut(records: Sequence[RunRecord]) -> float | None:
+    shares = [record.cut for record in records if record.cut is not None]
+    return float(np.mean(shares)) if shares else None

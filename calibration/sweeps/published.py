@@ -10,11 +10,10 @@ import csv
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
+from layerpick.calibration.paths import PUBLISHED
 from layerpick.calibration.sweeps.values import Score, Sweep
 
-PUBLISHED = Path(__file__).parents[1] / "data" / "published"
 SOURCE = "published: arXiv 2607.01232"
 _TASK_OF_DATASET = {
     "NuminaMath-CoT": "math",

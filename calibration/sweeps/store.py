@@ -14,21 +14,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from layerpick.calibration.sweeps.features import FEATURES_FILE
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import as_json, write_text
+from layerpick.training.reading import read_record as read_record_of
+from layerpick.training.reading import reading
 from layerpick.training.sweeps.records import SCHEMA_VERSION, RunKey, RunRecord, RunSettings
 
 PICTURE = "profile.png"
-NO_RECORDS = (PICTURE, FEATURES_FILE)
+REPORT = "report.html"
+NO_RECORDS = (PICTURE, REPORT, FEATURES_FILE)
 """The other files that may lie in the folder."""
+_WHAT, _REMEDY = f"the record of a run, version {SCHEMA_VERSION}", "move it out of the folder"
 _CLAIMS = ".claims"
 _JOURNAL = ".journal-"
 _RECORDS = TypeAdapter(list[RunRecord])
 
-SHIPPED_SWEEPS = Path(__file__).parents[1] / "data" / "sweeps"
 """Sweeps of the built-in models, measured with `layerpick sweep`."""
 
 
@@ -104,12 +107,11 @@ class FolderStore:
         self._take_apart(journal)
 
     def _take_apart(self, journal: Path) -> None:
-        try:
-            records = _RECORDS.validate_json(journal.read_bytes())
-        except FileNotFoundError:
-            return  # another process was faster
-        except ValidationError as error:
-            raise _unreadable(journal, error) from error
+        with reading(journal, "the records of a pass", "delete it, and the pass is run again"):
+            try:
+                records = _RECORDS.validate_json(journal.read_bytes())
+            except FileNotFoundError:
+                return  # another process was faster
         for record in records:
             if not self._path(record.run).exists():
                 write_text(self._path(record.run), as_json(record))
@@ -121,10 +123,7 @@ class FolderStore:
 
 def read_record(path: Path) -> RunRecord:
     """Read one record. Raises LayerpickError for a file that is none."""
-    try:
-        return RunRecord.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise _unreadable(path, error) from error
+    return read_record_of(path, RunRecord, _WHAT, _REMEDY)
 
 
 def read_folder(folder: Path) -> list[RunRecord]:
@@ -143,6 +142,10 @@ def read_folder(folder: Path) -> list[RunRecord]:
         if path.suffix != ".json" or not path.is_file():
             raise LayerpickError(f"{path} is no record of a run: move it out of the folder.")
         records.append(read_record(path))
+        if path.stem != records[-1].run.name:
+            raise LayerpickError(
+                f"{path} holds the run {records[-1].run.name}: give it that name back."
+            )
         if records[-1].settings.differences(records[0].settings):
             raise LayerpickError(
                 f"{path} was measured with other settings than {records[0].run.name}: keep the "
@@ -176,12 +179,3 @@ def sweep_folders(root: Path) -> list[Path]:
     if not below:
         raise LayerpickError(f"{root} holds no records of runs.")
     return below
-
-
-def _unreadable(path: Path, error: ValidationError) -> LayerpickError:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return LayerpickError(
-        f"{path} is no record of a run, version {SCHEMA_VERSION} "
-        f"({where + ': ' if where else ''}{first['msg']}): move it out of the folder."
-    )

@@ -14,8 +14,9 @@ kinds are always exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -75,6 +76,12 @@ class GradientProbe(Probe):
 
     name = "gradient"
     needs = "backward"
+    headings: ClassVar[Mapping[str, str]] = {
+        "gradient_snr": "gradient SNR",
+        "fisher_gain": "Fisher gain",
+        "adam_gain": "Adam gain",
+        "gradient_norm": "gradient",
+    }
     features = (
         FeatureInfo(
             "gradient_norm", "size of the mean gradient", "‖ḡ‖", "as `aletheia-lora` ranks layers"

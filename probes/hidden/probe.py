@@ -10,7 +10,8 @@ computed step by step, or where nothing but layers reads the last layer's output
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ class HiddenProbe(Probe):
 
     name = "hidden"
     needs = "forward"
+    headings: ClassVar[Mapping[str, str]] = {"block_influence": "influence"}
     features = (
         FeatureInfo(
             "block_influence",

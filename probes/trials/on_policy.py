@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
+from layerpick.probes.base import WITH_BACKWARD, FeatureInfo, Measurement, Pace, Probe, ProbeInput
 from layerpick.probes.trials.scores import means_over_prompts
 from layerpick.training.engine.learner import Learner, lessons_of
 from layerpick.training.engine.loop import step_seed, train
@@ -70,11 +70,19 @@ class WarmUpProbe(Probe):
 
     name = "warm_up"
     needs = "training"
+    of_candidates = True
+    headings: ClassVar[Mapping[str, str]] = {"warm_up_5_gain": "RL gain"}
     features = tuple(
         FeatureInfo(f"warm_up_{steps}_{name}", f"{about}, {steps} RL steps", formula, SOURCE)
         for steps in STEPS
         for name, (about, formula) in STATISTICS.items()
     )
+
+    def seconds(self, shared: ProbeInput, pace: Pace) -> float:
+        """Sampling and learning from each candidate's own episodes."""
+        episodes = max(shared.budget.warm_up_steps) * shared.budget.warm_up_episodes
+        sampled = pace.candidates * episodes / len(shared.rollouts.trajectories)
+        return sampled * (pace.sampling + WITH_BACKWARD * pace.forward)
 
     def steps(self, shared: ProbeInput) -> int:
         """One per RL step, one per judgement."""

@@ -8,10 +8,11 @@ as the numbers they store.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class WeightsProbe(Probe):
 
     name = "weights"
     needs = "weights"
+    headings: ClassVar[Mapping[str, str]] = {"spectrum_snr": "weight SNR"}
     features = (
         FeatureInfo("relative_depth", "0 at the input, 1 at the last layer", "k / (L − 1)", "–"),
         FeatureInfo("parameter_norm", "size of the layer's parameters", "‖θ‖₂", "–"),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -13,12 +17,16 @@ from layerpick.selector.auto import command as auto_command
 from layerpick.selector.comparison import command as compare_command
 from layerpick.selector.evaluation import command as evaluate_command
 from layerpick.selector.export import command as export_command
+from layerpick.selector.race import command as race_command
 from layerpick.selector.recalibration import command as calibrate_command
+from layerpick.selector.rollouts import command as rollouts_command
 from layerpick.selector.suggestion import command as suggest_command
 from layerpick.selector.sweep import command as sweep_command
 from layerpick.selector.training_run import command as train_command
 from layerpick.selector.verification import command as verify_command
+from layerpick.selector.voting import command as vote_command
 from layerpick.training.errors import LayerpickError
+from layerpick.training.processes import another_failed, first_to_fail
 
 app = typer.Typer(
     name="layerpick",
@@ -32,10 +40,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("suggest")(suggest_command.suggest)
+app.command("rollouts")(rollouts_command.rollouts)
 app.command("train")(train_command.train)
 app.command("apply")(train_command.apply)
 app.command("export")(export_command.export)
+app.command("vote")(vote_command.vote)
 app.command("auto")(auto_command.auto)
+app.command("race")(race_command.race)
 app.command("sweep")(sweep_command.sweep)
 app.command("compare")(compare_command.compare)
 app.command("verify")(verify_command.verify)
@@ -46,18 +57,52 @@ app.command("probes")(probes_command.probes)
 app.add_typer(zoo_command.app, name="zoo")
 
 
-def run() -> int:
-    """Run one command; a user's mistake is one sentence on stderr and its exit code."""
+_BY_THE_MACHINE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENAMETOOLONG),
+}
+"""Errors that tell of a full disk and the like, not of a mistake in a program."""
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; a user's mistake is one sentence on stderr and its exit code.
+
+    So is what the machine refuses: a full disk, no memory, a place that may not be written. Any
+    other exception is a mistake of ours and goes on.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may know fewer signs than we use
+            stream.reconfigure(errors="replace")
     try:
-        result = app(standalone_mode=False)
+        result = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
     except LayerpickError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(str(error), error.exit_code)
+    except BrokenPipeError:  # `layerpick … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _failed("There is not enough memory: give fewer --prompts or a smaller --batch-size")
+    except OSError as error:
+        if error.errno not in _BY_THE_MACHINE:
+            raise
+        place = error.filename or "a file or standard output"
+        return _failed(f"{place} cannot be read or written: {error.strerror}")
     except typer.Abort:
         raise KeyboardInterrupt from None
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             return int(error.exit_code)
+        if another_failed():
+            return LayerpickError.exit_code
         raise
     return result if isinstance(result, int) else 0
+
+
+def _failed(sentence: str, code: int = LayerpickError.exit_code) -> int:
+    with suppress(OSError):  # where even that cannot be said, the code says it
+        if first_to_fail():
+            print(f"Error: {sentence.rstrip('.')}.", file=sys.stderr)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    return code

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 
-INTERRUPTED = 130
+INTERRUPTED, MISTAKE = 130, 1
+OURS = (
+    "This is a mistake in layerpick, not in what you gave it: please report it, with the lines "
+    "above."
+)
 
 
 def main() -> None:
@@ -16,4 +20,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Interrupted; nothing half-written is left behind.", file=sys.stderr)
         code = INTERRUPTED
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print(OURS, file=sys.stderr)
+        code = MISTAKE
     sys.exit(code)

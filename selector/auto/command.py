@@ -22,7 +22,7 @@ from layerpick.selector.settings import (
     TaskName,
     TaskSettings,
 )
-from layerpick.selector.training_run.settings import TrainingChoice
+from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
 
 
 @with_groups
@@ -30,6 +30,7 @@ def auto(
     model: ModelChoice,
     settings: TaskSettings,
     rl: RlSettings,
+    strategy: StrategyChoice,
     choice: TrainingChoice,
     heldout: HeldOutChoice,
     sampling: SamplingChoice = TRAINING_SAMPLING,
@@ -70,19 +71,21 @@ either, the score before and after.
       layerpick auto --with-full
 
       layerpick auto Qwen/Qwen3-4B --task math --steps 200
+
+      layerpick auto --layer top:3 --with-full
     """
     from rich.console import Console
 
-    from layerpick.selector.auto.run import run_auto
+    from layerpick.selector.auto.page import auto_page
+    from layerpick.selector.auto.run import auto as go_all_the_way
+    from layerpick.selector.pages.html import REPORT, write_page
     from layerpick.selector.progress import reporting
     from layerpick.selector.training_run.report import sentences
     from layerpick.selector.verification.command import write
     from layerpick.selector.verification.report import print_verification
-    from layerpick.training.trl.options import parse_trl_options
 
-    parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
     with reporting() as reporter:
-        outcome = run_auto(
+        outcome = go_all_the_way(
             model,
             task,
             settings=settings,
@@ -90,6 +93,7 @@ either, the score before and after.
             sampling=sampling,
             rl=rl,
             heldout=heldout,
+            layer=strategy,
             choice=choice,
             seed=seed,
             with_full=with_full,
@@ -98,6 +102,7 @@ either, the score before and after.
             reporter=reporter,
         )
     write(outcome.verification, outcome.place)
+    write_page(auto_page(outcome), outcome.place / REPORT)
     if as_json:
         answer = {
             "headline": outcome.headline,

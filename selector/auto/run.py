@@ -7,12 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerpick.selector.prepare import prepare
-from layerpick.selector.progress import Reporter
-from layerpick.selector.settings import HeldOutChoice, ModelChoice, RlSettings, SamplingChoice
+from layerpick.selector.progress import Reporter, Silent
+from layerpick.selector.settings import (
+    TRAINING_SAMPLING,
+    HeldOutChoice,
+    ModelChoice,
+    RlSettings,
+    SamplingChoice,
+)
 from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
-from layerpick.selector.training_run.run import Trained, default_out, make_bench, run_training
-from layerpick.selector.training_run.settings import TrainingChoice
+from layerpick.selector.training_run.engines import check_engine
+from layerpick.selector.training_run.run import TrainedRun, default_out, make_bench, run_training
+from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
+from layerpick.selector.training_run.strategy import (
+    FULL,
+    check_choice,
+    choose_strategy,
+    folder_name,
+)
 from layerpick.selector.verification import run as verifying
 from layerpick.selector.verification.find import find_reading
 from layerpick.selector.verification.result import Verification
@@ -26,16 +39,21 @@ class Outcome:
     """What came of it all."""
 
     place: Path
-    suggestion: Suggestion
-    picked: Trained
-    full: Trained | None
+    suggestion: Suggestion | None
+    """None where no prediction was asked for."""
+    picked: TrainedRun
+    full: TrainedRun | None
     verification: Verification
 
     @property
     def headline(self) -> str:
         """Which layer, how much of the full gain, at what share of the cost."""
-        pick, result = self.suggestion.pick, self.picked.result
-        layers = self.suggestion.model.layers
+        result, strategy = self.picked.result, self.picked.strategy
+        trained = strategy.in_words
+        if strategy.layers is not None:
+            count = self.picked.folder.description().settings.layers
+            together = "alone" if len(strategy.layers) == 1 else "together"
+            trained = f"{trained} of {count} {together}"
         parameters = result.cost.trainable_parameters / result.full_parameters
         cost = f"{parameters:.0%} of the parameters"
         if self.full is not None:
@@ -44,68 +62,90 @@ class Outcome:
         verdict = self.verification.pick
         scores = f"{result.base.mean:.2f} → {result.trained.mean:.2f}"
         if verdict.measured is None:
-            return (
-                f"Training layer {pick} of {layers} alone took the score from {scores}, with "
-                f"{cost} trained."
-            )
+            return f"Training {trained} took the score from {scores}, with {cost} trained."
         error = "" if verdict.error is None else f" ± {verdict.error:.0%}"
         return (
-            f"Training layer {pick} of {layers} alone recovered {verdict.measured:.0%}{error} of "
+            f"Training {trained} recovered {verdict.measured:.0%}{error} of "
             f"the full-parameter gain ({scores}) at {cost}."
         )
 
 
-def run_auto(
-    model: ModelChoice,
-    task: str,
+def auto(
+    model: ModelChoice | str | None = None,
+    task: str = "math",
     *,
-    settings: TaskSettings,
-    algorithm: str | None,
-    sampling: SamplingChoice,
-    rl: RlSettings,
-    heldout: HeldOutChoice,
-    choice: TrainingChoice,
-    seed: int,
-    with_full: bool,
-    sweeps: Path,
-    out: Path | None,
-    reporter: Reporter,
+    layer: StrategyChoice | str = "auto",
+    settings: TaskSettings | None = None,
+    algorithm: str | None = None,
+    sampling: SamplingChoice = TRAINING_SAMPLING,
+    rl: RlSettings | None = None,
+    heldout: HeldOutChoice | None = None,
+    choice: TrainingChoice | None = None,
+    seed: int = 0,
+    with_full: bool = False,
+    sweeps: Path = Path("sweeps"),
+    out: Path | None = None,
+    reporter: Reporter | None = None,
 ) -> Outcome:
-    """Go on where an earlier start was killed. Raises LayerpickError for what the user can mend."""
+    """Suggest a layer, train it, score it, and compare with what is measured.
+
+    Goes on where an earlier start was killed. Raises LayerpickError for what the user can mend.
+    """
+    model = model if isinstance(model, ModelChoice) else ModelChoice(model)
+    strategy = layer if isinstance(layer, StrategyChoice) else StrategyChoice(layer)
+    settings, rl = settings or TaskSettings(), rl or RlSettings()
+    heldout = heldout or HeldOutChoice()
+    choice, reporter = choice or TrainingChoice(), reporter or Silent()
+    check_engine(choice, strategy.boost is not None)  # nothing wrong should wait for the model
+    check_choice(strategy)
 
     def load() -> Bench:
         prepared = prepare(model, task, settings, sampling)
         return make_bench(prepared, algorithm, rl, heldout, choice.learning_rate)
 
     bench = load()
-    place = out or default_out(bench, "auto", seed)
-    suggestion = find_suggestion(
-        None,
-        place,
-        model,
-        task,
-        settings=settings,
-        algorithm=algorithm,
-        sampling=sampling,
-        rl=rl,
-        seed=seed,
-        reporter=reporter,
-    )
-    check_suggestion(suggestion, bench)
-    reporter.note(f"Layer {suggestion.pick} is picked.")
-    picked = run_training(bench, (suggestion.pick,), choice, seed, place / "layer", reporter)
+    name = folder_name(strategy)
+    place = out or default_out(bench, "auto" if name == "auto" else f"auto-{name}", seed)
+    suggestions: list[Suggestion] = []
+
+    def advise() -> Suggestion:
+        suggestions.append(
+            find_suggestion(
+                None,
+                place,
+                model,
+                task,
+                settings=settings,
+                algorithm=algorithm,
+                sampling=sampling,
+                rl=rl,
+                seed=seed,
+                reporter=reporter,
+            )
+        )
+        check_suggestion(suggestions[0], bench)
+        return suggestions[0]
+
+    chosen = choose_strategy(strategy, bench, advise)
+    if chosen == FULL:
+        raise LayerpickError(
+            "--layer all is what --with-full compares with: use `layerpick train`."
+        )
+    reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
+    picked = run_training(bench, chosen, choice, seed, place / "layer", reporter)
+    suggestion = suggestions[0] if suggestions else None
     full = None
     if with_full:
         # The bench's model has been trained by now.
-        full = run_training(load(), None, choice, seed, place / "full", reporter)
+        full = run_training(load(), FULL, choice, seed, place / "full", reporter)
     verification = _verify(picked, full, suggestion, sweeps, reporter.note)
     return Outcome(place, suggestion, picked, full, verification)
 
 
 def _verify(
-    picked: Trained,
-    full: Trained | None,
-    suggestion: Suggestion,
+    picked: TrainedRun,
+    full: TrainedRun | None,
+    suggestion: Suggestion | None,
     sweeps: Path,
     note: Callable[[str], None],
 ) -> Verification:
@@ -113,7 +153,7 @@ def _verify(
     if full is not None:
         return verifying.verify_pair(picked.folder, suggestion, full.folder)
     try:
-        reading = find_reading(sweeps, *suggestion.about)
+        reading = find_reading(sweeps, *picked.folder.description().settings.about)
     except LayerpickError as error:
         note(f"The sweep is not used: {error}")
         reading = None

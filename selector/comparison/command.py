@@ -43,11 +43,11 @@ would reach.
 
     from layerpick.selector.comparison import report
     from layerpick.selector.comparison.picture import draw_comparison
-    from layerpick.selector.comparison.run import compare_sweeps
+    from layerpick.selector.comparison.run import compare as make_comparison
     from layerpick.selector.progress import reporting
 
     with reporting() as reporter:
-        found = compare_sweeps(sweeps, reporter)
+        found = make_comparison(sweeps, reporter=reporter)
     if as_json:
         sys.stdout.write(report.to_json(found))
     else:

@@ -26,7 +26,7 @@ def draw_comparison(found: Comparison, path: Path) -> None:
     for place, sweep in enumerate(found.sweeps):
         values[place, place] = np.nan if sweep.ceiling is None else sweep.ceiling
     side = max(0.24, 0.42 - 0.006 * count) * count
-    figure = Figure(figsize=(side + 4.6, side + 0.8), layout="constrained")
+    figure = Figure(figsize=(side + 6.4, side + 0.8), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     axis.set_facecolor("#dddddd")

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from layerpick.calibration.judging.agreement import DIFFERENCES, Agreement, Summary
@@ -76,7 +77,7 @@ def _sweeps(found: Comparison) -> Table:
     for number, sweep in enumerate(found.sweeps, start=1):
         table.add_row(
             str(number),
-            sweep.name,
+            escape(sweep.name),
             sweep.family or "",
             sweep.population,
             sweep.algorithm,

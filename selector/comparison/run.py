@@ -18,13 +18,14 @@ from layerpick.calibration.judging.agreement import (
     stepped_up,
     summarise,
 )
+from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.sweeps.features import read_features
 from layerpick.calibration.sweeps.measured import Reading, read_sweep
 from layerpick.calibration.sweeps.population import population_of
 from layerpick.calibration.sweeps.published import published_sweeps
-from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS, read_folder, sweep_folders
+from layerpick.calibration.sweeps.store import read_folder, sweep_folders
 from layerpick.calibration.sweeps.values import Sweep
-from layerpick.selector.progress import Reporter
+from layerpick.selector.progress import Reporter, Silent
 from layerpick.training.errors import LayerpickError
 
 PUBLISHED, SHIPPED = "published", "shipped"
@@ -42,20 +43,21 @@ class Comparison:
     """By what tells the two sweeps apart and by population."""
 
 
-def compare_sweeps(given: Sequence[str], reporter: Reporter) -> Comparison:
+def compare(sweeps: Sequence[str], *, reporter: Reporter | None = None) -> Comparison:
     """Compare all sweeps named: folders of one or several, `published` or `shipped`.
 
     Sweeps that are not finished, or in which no layer gained, are left out with a note. Raises
     LayerpickError when fewer than two can be compared.
     """
-    sweeps = tuple(sweep for name in given for sweep in _named(name, reporter))
-    if len(sweeps) < 2:
+    reporter = reporter or Silent()
+    found = tuple(sweep for name in sweeps for sweep in _named(name, reporter))
+    if len(found) < 2:
         raise LayerpickError(
-            f"{', '.join(given)}: too few sweeps to compare ({len(sweeps)}): name two or more, as "
+            f"{', '.join(sweeps)}: too few sweeps to compare ({len(found)}): name two or more, as "
             f"folders, `{PUBLISHED}` or `{SHIPPED}`."
         )
-    found = agreements(sweeps)
-    return Comparison(sweeps, found, summarise(sweeps, found))
+    alike = agreements(found)
+    return Comparison(found, alike, summarise(found, alike))
 
 
 def _named(name: str, reporter: Reporter) -> Iterator[RankedSweep]:

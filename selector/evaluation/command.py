@@ -31,10 +31,19 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    regressor: Annotated[
+        str | None,
+        typer.Option(help="file.py:Class: a regressor of your own, beside the built-in ones."),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for pictures; none are drawn if left out.", file_okay=False),
+        typer.Option(
+            help="Folder for pictures and report.html; none are made if left out.", file_okay=False
+        ),
     ] = None,
+    race: Annotated[
+        bool, typer.Option("--race", help="Replay races on the stored curves instead.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure how well the predictor predicts models that it has never seen.
@@ -49,19 +58,33 @@ asked about it. Beside it stand the rankings that a person would use instead.
       layerpick evaluate --leave-out family --level backward
 
       layerpick evaluate --sweeps sweeps --out evaluation
+
+      layerpick evaluate --race
     """
     from rich.console import Console
 
-    from layerpick.calibration.judging.evaluation import find_way
-    from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS
     from layerpick.selector.evaluation import report as evaluate_report
+    from layerpick.selector.evaluation.page import evaluation_page
     from layerpick.selector.evaluation.picture import draw_evaluation
-    from layerpick.selector.evaluation.run import evaluate_sweeps
+    from layerpick.selector.evaluation.run import evaluate as make_evaluation
+    from layerpick.selector.pages.html import REPORT, write_page
     from layerpick.selector.progress import reporting
 
-    way = find_way(leave_out)
+    if race:
+        from layerpick.selector.race.replays import print_replays, replay_races
+        from layerpick.selector.race.replays import to_json as replays_to_json
+
+        with reporting() as reporter:
+            replays = replay_races(sweeps, level=level, reporter=reporter)
+        if as_json:
+            sys.stdout.write(replays_to_json(replays))
+        else:
+            print_replays(replays, Console())
+        return
     with reporting() as reporter:
-        found = evaluate_sweeps(sweeps or [SHIPPED_SWEEPS], way, level, reporter)
+        found = make_evaluation(
+            sweeps, leave_out=leave_out, level=level, regressor=regressor, reporter=reporter
+        )
     if as_json:
         sys.stdout.write(evaluate_report.to_json(found))
     else:
@@ -69,3 +92,5 @@ asked about it. Beside it stand the rankings that a person would use instead.
     if out is not None:
         for path in draw_evaluation(found.evaluation, out):
             print(f"Written: {path}", file=sys.stderr)
+        write_page(evaluation_page(found), out / REPORT)
+        print(f"Written: {out / REPORT}", file=sys.stderr)

@@ -1,8 +1,9 @@
-"""Pictures of an evaluation: predicted against measured, regret against cost, coverage."""
+"""Pictures of an evaluation: predicted against measured, losses against cost, coverage."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,15 @@ from layerpick.selector.suggestion.picture import BLUE, GREEN, GREY, save_pictur
 
 
 def draw_evaluation(found: Evaluation, folder: Path) -> list[Path]:
-    """Write three PNGs; returns their paths."""
+    """Write four PNGs; returns their paths."""
     pictures: dict[str, Callable[[Any, Evaluation], None]] = {
         "predicted.png": _predicted,
-        "regret.png": _regret,
+        "regret.png": partial(_losses, metric="regret", words="mean regret of the pick"),
+        "share-lost.png": partial(
+            _losses,
+            metric="share_lost",
+            words="mean share of the best layer's gain\nlost by the pick",
+        ),
         "coverage.png": _coverage,
     }
     for name, draw in pictures.items():
@@ -62,22 +68,23 @@ def _predicted(figure: Any, found: Evaluation) -> None:
     axes[0].set_ylabel("measured contribution\n(green: the picks)")
 
 
-def _regret(figure: Any, found: Evaluation) -> None:
-    """Left: mean regret of the picks against the share of the sweep's time. Right: baselines."""
+def _losses(figure: Any, found: Evaluation, *, metric: str, words: str) -> None:
+    """Left: mean loss of the picks against the share of the sweep's time. Right: baselines."""
     figure.set_size_inches(8.4, 4.2)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for name, level in found.levels.items():
-        if level.time_share is None:
+        if level.time_share is None or metric not in level.means:
             continue
-        point = (100 * level.time_share.mean, level.means["regret"].mean)
-        error = level.means["regret"].error
+        point = (100 * level.time_share.mean, level.means[metric].mean)
+        error = level.means[metric].error
         left.errorbar(*point, yerr=error, fmt="o", color=BLUE, capsize=2, clip_on=False)
         left.annotate(name, point, xytext=(6, 4), textcoords="offset points", fontsize=9)
-    shown = sorted(found.baselines.items(), key=lambda item: item[1]["regret"].mean)
+    judged = {name: means for name, means in found.baselines.items() if metric in means}
+    shown = sorted(judged.items(), key=lambda item: item[1][metric].mean)
     right.bar(
         [name for name, _ in shown],
-        [means["regret"].mean for _, means in shown],
-        yerr=[means["regret"].error for _, means in shown],
+        [means[metric].mean for _, means in shown],
+        yerr=[means[metric].error for _, means in shown],
         color=GREY,
         alpha=0.5,
         capsize=2,
@@ -87,7 +94,7 @@ def _regret(figure: Any, found: Evaluation) -> None:
     left.margins(x=0.2)
     left.set_xlim(left=0)
     left.set_xlabel("cost, % of the sweep's time")
-    left.set_ylabel("mean regret of the pick")
+    left.set_ylabel(words)
 
 
 def _coverage(figure: Any, found: Evaluation) -> None:

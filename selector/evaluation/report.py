@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from layerpick.calibration.judging.accuracy import METRICS, Estimate
@@ -35,12 +37,15 @@ def print_evaluation(evaluated: Evaluated, console: Console) -> None:
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
     found = evaluated.evaluation
-    console.print(ranking_table(found))
-    console.print(cost_table(found))
-    console.print(_differences(found))
-    console.print(_sweeps(found))
+    for table in all_tables(found):
+        console.print(table)
     for line in sentences(evaluated):
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def all_tables(found: Evaluation) -> list[Table]:
+    """Means beside the baselines, costs, differences from the baselines, every sweep."""
+    return [ranking_table(found), cost_table(found), _differences(found), _sweeps(found)]
 
 
 def sentences(evaluated: Evaluated) -> list[str]:
@@ -69,7 +74,7 @@ def sentences(evaluated: Evaluated) -> list[str]:
             lines.append(
                 f"{name}: {len(level.lacking)} features left out, because not every model has them."
             )
-    lines += [f"Not evaluated: {note}" for note in found.notes]
+    lines += [f"Not evaluated: {escape(note)}" for note in found.notes]
     return lines
 
 
@@ -147,9 +152,12 @@ def _sweeps(found: Evaluation) -> Table:
         *(f"{name}: ρ / regret / lost / held" for name in found.levels),
     ]
     table = _table("Every sweep", "model · task · algorithm", *headings)
+    names = Counter(example.name for example in found.examples)
     for example in found.examples:
+        # A model may be swept on several data sets of one task.
+        source = f" ({example.source})" if names[example.name] > 1 else ""
         table.add_row(
-            example.name,
+            escape(example.name + source),
             str(len(example.measured)),
             "" if example.noise_ceiling is None else f"{example.noise_ceiling:.2f}",
             ", ".join(map(str, sorted(example.best))),
@@ -194,6 +202,8 @@ def _level(level: LevelAccuracy) -> dict[str, Any]:
                 "model": example.model,
                 "family": example.family,
                 "task": example.task,
+                "source": example.source,
+                "rates": example.rates,
                 "algorithm": example.algorithm,
                 "noise_ceiling": example.noise_ceiling,
                 "regressor": held.regressor,

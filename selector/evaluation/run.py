@@ -12,11 +12,14 @@ import numpy as np
 
 from layerpick.calibration.judging.accuracy import Ranking
 from layerpick.calibration.judging.baselines import BASELINES, Baseline
-from layerpick.calibration.judging.evaluation import By, Evaluation, evaluate, find_levels, steps
+from layerpick.calibration.judging.evaluation import Evaluation, find_levels, find_way, steps
+from layerpick.calibration.judging.evaluation import evaluate as judge
+from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.predictors.levels import find_level
 from layerpick.calibration.predictors.position import load_position_predictor
+from layerpick.calibration.predictors.regressors import with_own
 from layerpick.calibration.sweeps.examples import Example, Loaded, load_examples
-from layerpick.selector.progress import Reporter
+from layerpick.selector.progress import Reporter, Silent
 from layerpick.training.errors import LayerpickError
 
 POSITION = "position (Qwen sweeps)"
@@ -31,18 +34,28 @@ class Evaluated:
     """A sentence for each sweep that taught nothing."""
 
 
-def evaluate_sweeps(
-    roots: Sequence[Path], by: By, level: str | None, reporter: Reporter
+def evaluate(
+    sweeps: Sequence[Path] | None = None,
+    *,
+    leave_out: str = "model",
+    level: str | None = None,
+    regressor: str | None = None,
+    reporter: Reporter | None = None,
 ) -> Evaluated:
     """Judge predictions of left-out models; of one level, or of all that the sweeps allow.
 
-    Raises LayerpickError when no level can be evaluated.
+    `sweeps` are folders, the shipped one if left out; `leave_out` is model, family, task or
+    algorithm; `regressor` is one's own, as `file.py:Class`, beside the built-in ones. Raises
+    LayerpickError when no level can be evaluated.
     """
+    by, reporter = find_way(leave_out), reporter or Silent()
+    candidates = with_own(regressor)
+    roots = sweeps or [SHIPPED_SWEEPS]
     loaded = load(roots, reporter)
     levels = find_levels(loaded.examples) if level is None else [find_level(level)]
-    total = steps(loaded.examples, by, levels)
+    total = steps(loaded.examples, by, levels, candidates)
     done = reporter.stage("predicting what was left out", total)
-    found = evaluate(loaded.examples, by, levels, rankings(), done)
+    found = judge(loaded.examples, by, levels, rankings(), done, candidates)
     if not found.levels:
         raise LayerpickError(
             found.notes[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from rich.markup import escape
+
 from layerpick.selector.export.run import Exported
 
 
@@ -12,10 +14,10 @@ def sentences(exported: Exported) -> list[str]:
     plan = exported.plan
     count = sum(name.startswith(plan.names.prefixes) for name in plan.names.parameters)
     return [
-        f"[bold]{exported.target}[/bold]: {plan.in_words} of {plan.model}, {count} parameters "
-        f"whose names begin with {' or '.join(plan.names.prefixes)}",
-        plan.reason,
-        *exported.notes,
+        f"[bold]{exported.target}[/bold]: {plan.in_words} of {escape(str(plan.model))}, {count} "
+        f"parameters whose names begin with {' or '.join(plan.names.prefixes)}",
+        escape(plan.reason),
+        *map(escape, exported.notes),
     ]
 
 

@@ -15,9 +15,10 @@ from layerpick.training.episodes.rendering import Renderer
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
 from layerpick.training.models.defaults import read_defaults, with_defaults
+from layerpick.training.models.rates import usual_rate
 from layerpick.training.models.sources import ModelFolder, locate
+from layerpick.training.runs.delta import read_delta
 from layerpick.training.runs.folder import RunDescription, RunFolder
-from layerpick.training.sweeps.sweep import usual_rate
 from layerpick.training.tasks.base import SingleTurnTask
 from layerpick.training.tasks.forms import with_form
 from layerpick.training.tasks.settings import TaskSettings
@@ -60,7 +61,7 @@ def export(
     """
     target = find_target(to)
     source = read_suggestion(what) if what.is_file() else RunFolder(what).description()
-    name, revision = _model(source)
+    name, revision = _model(what, source)
     folder = locate(
         base or name,
         None if base else revision,
@@ -83,10 +84,11 @@ def export(
     return Exported(to, plan, tuple(texts), notes)
 
 
-def _model(source: Suggestion | RunDescription) -> tuple[str, str | None]:
+def _model(what: Path, source: Suggestion | RunDescription) -> tuple[str, str | None]:
     if isinstance(source, Suggestion):
         return source.model.id, source.model.revision
-    return source.settings.model, source.settings.revision
+    _, origin = read_delta(what)
+    return origin.base_model, origin.revision
 
 
 def _layers(source: Suggestion | RunDescription) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from layerpick.selector.export.plan import Plan
 from layerpick.training.errors import LayerpickError
+
+if TYPE_CHECKING:  # it brings PyTorch, which `--help` does without
+    from layerpick.selector.export.plan import Plan
 
 TARGETS = {
     "trl": "TRL: a script that trains the layer itself, and one for LoRA in it",

@@ -20,6 +20,10 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
+    regressor: Annotated[
+        str | None,
+        typer.Option(help="file.py:Class: a regressor of your own, beside the built-in ones."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -44,13 +48,12 @@ written whole.
     """
     from rich.console import Console
 
-    from layerpick.calibration.predictors.calibrated import user_predictors
     from layerpick.selector.progress import reporting
     from layerpick.selector.recalibration import report as calibrate_report
-    from layerpick.selector.recalibration.run import calibrate_sweeps
+    from layerpick.selector.recalibration.run import calibrate as make_predictors
 
     with reporting() as reporter:
-        found = calibrate_sweeps(sweeps or [], out or user_predictors(), reporter)
+        found = make_predictors(sweeps or (), out=out, regressor=regressor, reporter=reporter)
     if as_json:
         sys.stdout.write(calibrate_report.to_json(found))
     else:

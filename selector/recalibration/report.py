@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from layerpick.calibration.judging.accuracy import Estimate
@@ -37,7 +38,7 @@ def print_calibration(found: Calibrated, console: Console) -> None:
             highlight=False,
         )
     for predictor in found.predictors:
-        console.print(f"Written: {predictor.path}", soft_wrap=True, highlight=False)
+        console.print(f"Written: {escape(str(predictor.path))}", soft_wrap=True, highlight=False)
 
 
 def to_json(found: Calibrated) -> str:

@@ -8,12 +8,22 @@ from pathlib import Path
 
 from layerpick.calibration.judging.accuracy import Estimate, compare, summarise
 from layerpick.calibration.judging.evaluation import find_levels, hold_out, steps
-from layerpick.calibration.predictors.calibrated import StoredPredictor, calibrate, write_predictor
+from layerpick.calibration.paths import SHIPPED_SWEEPS
+from layerpick.calibration.predictors.calibrated import (
+    StoredPredictor,
+    user_predictors,
+    write_predictor,
+)
+from layerpick.calibration.predictors.calibrated import calibrate as fit_level
 from layerpick.calibration.predictors.levels import Level
-from layerpick.calibration.predictors.regressors import CANDIDATES, from_settings
+from layerpick.calibration.predictors.regressors import (
+    CANDIDATES,
+    Regressor,
+    from_settings,
+    with_own,
+)
 from layerpick.calibration.sweeps.examples import Example, load_examples
-from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS
-from layerpick.selector.progress import Reporter
+from layerpick.selector.progress import Reporter, Silent
 from layerpick.training.errors import LayerpickError
 
 
@@ -52,11 +62,21 @@ class Calibrated:
     """A sentence for each sweep that taught nothing, and each level without a predictor."""
 
 
-def calibrate_sweeps(own: Sequence[Path], folder: Path, reporter: Reporter) -> Calibrated:
-    """Fit every level that the sweeps allow and write it to `folder`, whole or not at all.
+def calibrate(
+    sweeps: Sequence[Path] = (),
+    *,
+    out: Path | None = None,
+    regressor: str | None = None,
+    reporter: Reporter | None = None,
+) -> Calibrated:
+    """Fit every level that the sweeps allow and write it to `out`, whole or not at all.
 
-    Nothing is written before everything is fitted. Raises LayerpickError when no level can be.
+    `sweeps` are folders of one's own, added to the shipped ones; `regressor` is one's own, as
+    `file.py:Class`, beside the built-in ones. `suggest` looks in the folder used if `out` is left
+    out. Nothing is written before everything is fitted. Raises LayerpickError when no level can be.
     """
+    own, folder, reporter = sweeps, out or user_predictors(), reporter or Silent()
+    candidates = with_own(regressor)
     shipped = load_examples([SHIPPED_SWEEPS]).examples
     loaded = load_examples([SHIPPED_SWEEPS, *own])
     added = loaded.examples[len(shipped) :]
@@ -75,14 +95,14 @@ def calibrate_sweeps(own: Sequence[Path], folder: Path, reporter: Reporter) -> C
         )
     made: list[tuple[StoredPredictor, Change | None, Change | None]] = []
     for level in find_levels(loaded.examples):
-        done = reporter.stage(f"calibrating: {level.name}", len(CANDIDATES))
+        done = reporter.stage(f"calibrating: {level.name}", len(candidates or CANDIDATES))
         try:
-            predictor = calibrate(loaded.examples, level, done)
+            predictor = fit_level(loaded.examples, level, done, candidates)
         except LayerpickError as error:
             notes.append(f"Level {level.name}: {error}")
             reporter.note(notes[-1])
             continue
-        changes = _changes(shipped, added, level, reporter) if added else (None, None)
+        changes = _changes(shipped, added, level, candidates, reporter) if added else (None, None)
         made.append((predictor, *changes))
     if not made:
         raise LayerpickError(notes[-1] if notes else "No sweep has the probes of a level.")
@@ -105,14 +125,18 @@ def calibrate_sweeps(own: Sequence[Path], folder: Path, reporter: Reporter) -> C
 
 
 def _changes(
-    shipped: Sequence[Example], added: Sequence[Example], level: Level, reporter: Reporter
+    shipped: Sequence[Example],
+    added: Sequence[Example],
+    level: Level,
+    candidates: Sequence[Regressor] | None,
+    reporter: Reporter,
 ) -> tuple[Change | None, Change | None]:
     """How accuracy on left-out models changed: on all sweeps, and on those added alone."""
     everything = [*shipped, *added]
-    total = 2 * steps(everything, "model", [level])
+    total = 2 * steps(everything, "model", [level], candidates)
     done = reporter.stage(f"comparing: {level.name}", total)
-    before, _ = hold_out(shipped, everything, level, "model", done)
-    after, _ = hold_out(everything, everything, level, "model", done)
+    before, _ = hold_out(shipped, everything, level, "model", done, candidates)
+    after, _ = hold_out(everything, everything, level, "model", done, candidates)
     if not before:
         return None, None
     verdicts = [{e: held.verdict for e, held in found.items()} for found in (before, after)]

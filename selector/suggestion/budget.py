@@ -23,18 +23,18 @@ from layerpick.calibration.predictors.base import LayerFeatures, Prediction
 from layerpick.calibration.predictors.calibrated import FAR, StoredPredictor, best_predictor
 from layerpick.calibration.predictors.levels import LEVELS, Level
 from layerpick.calibration.predictors.position import load_position_predictor
-from layerpick.probes.base import ProbeInput
-from layerpick.probes.trials.prefixes import read_text, texts
+from layerpick.probes.base import WITH_BACKWARD, Pace, ProbeInput
+from layerpick.probes.table import find_probe
+from layerpick.probes.trials.prefixes import texts
 from layerpick.selector.progress import Reporter
 from layerpick.selector.suggestion.probing import Probed, run_probes
+from layerpick.training.batches.packed import packed_log_probs
 from layerpick.training.errors import LayerpickError
 
 SWEEP_EPISODES = 60 * 128
 """Of one run of a sweep, at `layerpick sweep`'s own steps, prompts and group size."""
 FIRST = "backward"
 """The level that is measured whatever the budget."""
-WITH_BACKWARD = 3.0
-"""Time of a forward and backward pass over that of a forward pass alone."""
 OUT_OF_THE_QUESTION = 0.02
 """Chances of being best that together are given up."""
 
@@ -100,8 +100,9 @@ def spend(
             reason = f"the budget of {seconds:.0f} s leaves {max(remaining, 0):.0f} s"
             about = f"the level {level.name} needs about {cost:.0f} s"
             return Spent(probed, prediction, f"{reason}, {about}")
-        candidates = still_possible(prediction) if level.name == "on_policy" else None
-        wanted = [name for name in level.probes if name not in probed.results]
+        wanted = _missing(level, probed)
+        dear = any(find_probe(name).of_candidates for name in wanted)
+        candidates = still_possible(prediction) if dear else None
         asked = replace(shared, candidates=candidates)
         results = {**probed.results, **run_probes(asked, wanted, reporter)}
         probed = replace(probed, results=results)
@@ -169,30 +170,23 @@ def _seconds(spending: Spending, shared: ProbeInput, step_seconds: float) -> flo
 def forward_seconds(shared: ProbeInput) -> float:
     """Seconds of a forward pass over the rollouts, timed on the first batch of them."""
     rollouts = shared.rollouts
-    text = next(texts(shared, range(len(rollouts.groups)), keep=False))
+    text = next(texts(shared, range(len(rollouts.groups)), shared.model.dtype))
     start = time.perf_counter()
     with torch.no_grad():
-        read_text(shared, text).sum().item()
+        temperature = rollouts.origin.temperature or 1.0
+        packed_log_probs(shared.model.model, text.batch, temperature).sum().item()
     seconds = time.perf_counter() - start
     return seconds * len(rollouts.trajectories) / len(text.trajectories)
 
 
 def _expected_seconds(level: Level, shared: ProbeInput, probed: Probed, forward: float) -> float:
-    """What is missing of a level takes; a layer's passes start at it, and are half on average.
+    """What is missing of a level takes; `forward`: seconds of a forward pass over the rollouts."""
+    pace = Pace(forward, probed.sampling_seconds, most_candidates(shared.layer_count))
+    return sum(find_probe(name)().seconds(shared, pace) for name in _missing(level, probed))
 
-    `forward`: seconds of a forward pass over the rollouts.
-    """
-    layers, budget = shared.layer_count, shared.budget
-    steps, judged = max(budget.off_policy_steps), len(budget.off_policy_steps)
-    episodes = max(budget.warm_up_steps) * budget.warm_up_episodes
-    sampled = most_candidates(layers) * episodes / len(shared.rollouts.trajectories)
-    read = forward * min(1.0, budget.training_trajectories / len(shared.rollouts.trajectories))
-    seconds = {
-        "one_step": read * (1 + WITH_BACKWARD + layers / 2),
-        "off_policy": read * (1 + layers / 2 * (WITH_BACKWARD * steps + judged)),
-        "warm_up": sampled * (probed.sampling_seconds + WITH_BACKWARD * forward),
-    }
-    return sum(seconds.get(name, 0.0) for name in level.probes if name not in probed.results)
+
+def _missing(level: Level, probed: Probed) -> list[str]:
+    return [name for name in level.probes if name not in probed.results]
 
 
 def further_levels(

@@ -80,8 +80,10 @@ Writes suggestion.json and profile.png.
     from layerpick.probes.base import Budget
     from layerpick.probes.table import chosen_probes
     from layerpick.probes.trials.on_policy import chosen_steps
+    from layerpick.selector.pages.html import REPORT, write_page
     from layerpick.selector.progress import reporting
     from layerpick.selector.suggestion.budget import read_budget
+    from layerpick.selector.suggestion.page import suggestion_page
     from layerpick.selector.suggestion.picture import draw_suggestion
     from layerpick.selector.suggestion.report import print_suggestion
     from layerpick.selector.suggestion.run import suggest as make_suggestion
@@ -104,8 +106,10 @@ Writes suggestion.json and profile.png.
         )
     suggestion.save(out / "suggestion.json")
     draw_suggestion(suggestion, out / "profile.png")
+    write_page(suggestion_page(suggestion), out / REPORT)
     if as_json:
         sys.stdout.write(suggestion.to_json())
         return
     print_suggestion(suggestion, Console())
-    print(f"Written: {out / 'suggestion.json'} and {out / 'profile.png'}", file=sys.stderr)
+    written = (str(out / name) for name in ("suggestion.json", "profile.png", REPORT))
+    print(f"Written: {', '.join(written)}", file=sys.stderr)

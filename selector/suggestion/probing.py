@@ -11,21 +11,28 @@ import numpy as np
 from layerpick.calibration.sweeps.features import FeatureCost, FeatureTable
 from layerpick.probes.base import Budget, ProbeInput, ProbeResult
 from layerpick.probes.run import run_probe
-from layerpick.probes.table import PROBES
+from layerpick.probes.table import find_probe
 from layerpick.selector.prepare import Prepared
 from layerpick.selector.progress import Reporter
-from layerpick.selector.settings import RolloutChoice
+from layerpick.selector.settings import RolloutChoice, SamplingChoice
 from layerpick.selector.suggestion import summaries
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.episodes.rollouts import (
     Rollouts,
+    groups_with_signal,
     load_rollouts,
-    require_signal,
     rollout_origin,
     sample_rollouts,
     save_rollouts,
 )
-from layerpick.training.errors import LayerpickError
+from layerpick.training.episodes.trajectory import MANY_CUT
+from layerpick.training.episodes.transcripts import (
+    Transcript,
+    share_readable,
+    transcribe,
+    why_no_signal,
+)
+from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.sweeps.multiplexed import model_label
 
 
@@ -36,6 +43,8 @@ class Probed:
     rollouts: Rollouts
     signal: int
     """Groups whose rewards differ."""
+    readable: float
+    """Share of completions with an answer that could be judged."""
     sampling_seconds: float
     results: Mapping[str, ProbeResult]
     """By probe."""
@@ -85,10 +94,11 @@ def sample(
     """What every probe needs, and the rollouts without any probe's results yet."""
     other = load_rollouts(rollouts.also, prepared.model) if rollouts.also else None
     start = time.perf_counter()
-    samples = _rollouts(prepared, rollouts, seed, reporter)
+    samples = get_rollouts(prepared, rollouts, seed, reporter)
     seconds = time.perf_counter() - start
-    signal = require_signal(samples, algorithm)
-    _note_rollouts(samples, signal, reporter)
+    told = transcripts(prepared, samples)
+    signal = _require_signal(samples, algorithm, told)
+    _note_rollouts(samples, signal, told, reporter)
     shared = ProbeInput(
         prepared.model,
         samples,
@@ -100,7 +110,7 @@ def sample(
         prepared.sampling,
         other,
     )
-    return shared, Probed(samples, signal, seconds, {})
+    return shared, Probed(samples, signal, share_readable(told), seconds, {})
 
 
 def run_probes(
@@ -109,11 +119,11 @@ def run_probes(
     """Results by probe; one that fails says why."""
     results = {}
     for name in probes:
-        measured = PROBES[name]()
-        done = reporter.stage(f"probe: {name}", measured.steps(shared))
-        results[name] = run_probe(measured, shared, done)
-        if results[name].failure:
-            reporter.note(f"Probe {name}: {results[name].failure}")
+        measured = find_probe(name)()
+        done = reporter.stage(f"probe: {measured.name}", measured.steps(shared))
+        result = results[measured.name] = run_probe(measured, shared, done)
+        if result.failure:
+            reporter.note(f"Probe {measured.name}: {result.failure}")
     return results
 
 
@@ -153,23 +163,30 @@ def feature_table(prepared: Prepared, algorithm: Algorithm, probed: Probed) -> F
     )
 
 
-def _rollouts(prepared: Prepared, choice: RolloutChoice, seed: int, reporter: Reporter) -> Rollouts:
+def get_rollouts(
+    prepared: Prepared, choice: RolloutChoice, seed: int, reporter: Reporter
+) -> Rollouts:
+    """Sample, or read the file chosen. Raises LayerpickError for a file of something else."""
     model, task, sampling = prepared.model, prepared.task, prepared.sampling
     if choice.reuse is not None:
-        rollouts = load_rollouts(choice.reuse)
+        rollouts = load_rollouts(choice.reuse, model)
         expected = rollout_origin(
             model, task, rollouts.origin.prompts, rollouts.origin.group_size, sampling, seed
         )
-        # Other sampling settings are the file's business; other weights or data make it useless.
+        # Other sampling settings are the file's business; other data make it useless.
         older = rollouts.origin.prompt_form is None
-        for name in ("weights_hash", "task", "data", *(() if older else ("prompt_form",))):
+        for name in ("task", "data", *(() if older else ("prompt_form",))):
             if getattr(rollouts.origin, name) != getattr(expected, name):
                 raise LayerpickError(
                     f"{choice.reuse} was sampled with another {name.replace('_', ' ')}: sample "
                     f"anew, or give the model, task and data set that it was made with."
                 )
         return rollouts
-    done = reporter.stage("sampling rollouts", choice.prompts * choice.group_size)
+    progress = reporter.writing(
+        "sampling rollouts",
+        choice.prompts * choice.group_size,
+        sampling.max_new_tokens * task.max_turns,
+    )
     rollouts = sample_rollouts(
         model,
         task,
@@ -177,15 +194,67 @@ def _rollouts(prepared: Prepared, choice: RolloutChoice, seed: int, reporter: Re
         group_size=choice.group_size,
         sampling=sampling,
         seed=seed,
-        on_done=done,
+        progress=progress,
     )
     if choice.save is not None:
         save_rollouts(rollouts, choice.save)
     return rollouts
 
 
-def _note_rollouts(rollouts: Rollouts, signal: int, reporter: Reporter) -> None:
+def refuse_contradictions(
+    rollouts: Rollouts, choice: RolloutChoice, sampling: SamplingChoice
+) -> None:
+    """Raise LayerpickError where an option asks for something else than the file reused holds."""
+    usual = RolloutChoice()
+    asked = {
+        "prompts": None if choice.prompts == usual.prompts else choice.prompts,
+        "group_size": None if choice.group_size == usual.group_size else choice.group_size,
+        "max_new_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+    }
+    for name, value in asked.items():
+        held = getattr(rollouts.origin, name)
+        if choice.reuse is not None and value not in (None, held):
+            raise LayerpickError(
+                f"{choice.reuse} was sampled with --{name.replace('_', '-')} {held}, not {value}: "
+                f"leave the option out, or sample anew."
+            )
+
+
+def transcripts(prepared: Prepared, rollouts: Rollouts) -> list[Transcript]:
+    """Every episode as text."""
+    origin = rollouts.origin
+    prompts = prepared.task.prompts("train", origin.prompts, origin.seed)
+    return transcribe(prepared.model, prepared.task, prompts, rollouts.trajectories)
+
+
+def _require_signal(rollouts: Rollouts, algorithm: Algorithm, told: Sequence[Transcript]) -> int:
+    """Number of groups with any advantage. Raises NoSignalError, with the cause, for none."""
+    signal = groups_with_signal(rollouts, algorithm)
+    if signal == 0:
+        raise NoSignalError(
+            f"None of the {len(rollouts.groups)} groups has reward variance (mean reward "
+            f"{rollouts.mean_reward:.2f}), so there is nothing for RL to learn from: "
+            f"{why_no_signal(told, rollouts.origin.max_new_tokens)}."
+        )
+    return signal
+
+
+def _note_rollouts(
+    rollouts: Rollouts, signal: int, told: Sequence[Transcript], reporter: Reporter
+) -> None:
     groups = len(rollouts.groups)
+    if rollouts.cut > MANY_CUT:
+        reporter.note(
+            f"Warning: {rollouts.cut:.0%} of the completions were cut off at "
+            f"{rollouts.origin.max_new_tokens:,} tokens: give a larger --max-new-tokens."
+        )
+    readable = share_readable(told)
+    if readable < 1 - MANY_CUT:
+        reporter.note(
+            f"Warning: {1 - readable:.0%} of the completions hold no answer that can be read; "
+            f"`layerpick rollouts` shows some."
+        )
     if signal < groups:
         reporter.note(
             f"{groups - signal} of {groups} groups carry no signal: all their completions earn "

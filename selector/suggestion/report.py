@@ -7,23 +7,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from layerpick.selector.suggestion.result import LayerSuggestion, Suggestion
+from layerpick.probes.table import headings
+from layerpick.selector.progress import in_time
+from layerpick.selector.suggestion.result import LayerSuggestion, RolloutSummary, Suggestion
 from layerpick.training.sweeps.records import Rates
 
-FEATURE_HEADINGS = {
-    "warm_up_5_gain": "RL gain",
-    "off_policy_5_gain": "5-step gain",
-    "long_step_normalised_gain": "1-step gain",
-    "gradient_snr": "gradient SNR",
-    "fisher_gain": "Fisher gain",
-    "adam_gain": "Adam gain",
-    "curvature_gain": "curv. gain",
-    "gradient_norm": "gradient",
-    "block_influence": "influence",
-    "bypass_contrast": "bypass",
-    "spectrum_snr": "weight SNR",
-}
-"""What tables and pictures can show, most telling first; every feature is in the JSON."""
+MOST_TELLING = (
+    *("warm_up_5_gain", "off_policy_5_gain", "long_step_normalised_gain"),
+    *("gradient_snr", "fisher_gain", "adam_gain", "curvature_gain", "gradient_norm"),
+    *("block_influence", "bypass_contrast", "spectrum_snr"),
+)
+"""Built-in features in the order in which they are shown; every feature is in the JSON."""
 MOST_SHOWN = 6
 RATES: dict[tuple[Rates, ...], str] = {
     ("shared",): "those of runs at one learning rate, as in arXiv 2607.01232",
@@ -34,15 +28,19 @@ RATES: dict[tuple[Rates, ...], str] = {
 
 
 def shown_features(suggestion: Suggestion) -> list[str]:
-    """The most telling features that were measured; if none of them was, the first of any."""
+    """The most telling features that were measured, those of one's own probes first.
+
+    If none of them was, the first of any.
+    """
     measured = suggestion.layers[suggestion.pick].features
-    known = [name for name in FEATURE_HEADINGS if name in measured]
+    own = [name for name in headings() if name not in MOST_TELLING]
+    known = [name for name in (*own, *MOST_TELLING) if name in measured]
     return (known or list(measured))[:MOST_SHOWN]
 
 
 def heading(feature: str) -> str:
     """A feature's name, short enough for a column."""
-    return FEATURE_HEADINGS.get(feature, feature.replace("_", " "))
+    return headings().get(feature, feature.replace("_", " "))
 
 
 def print_suggestion(suggestion: Suggestion, console: Console) -> None:
@@ -50,7 +48,7 @@ def print_suggestion(suggestion: Suggestion, console: Console) -> None:
     # A table narrower than its columns would lose digits; a pipe has no width of its own.
     if not console.is_terminal:
         console.width = max(console.width, 160)
-    console.print(_table(suggestion))
+    console.print(ranking_table(suggestion))
     for line in sentences(suggestion):
         console.print(line, soft_wrap=True, highlight=False)
 
@@ -71,20 +69,21 @@ def sentences(suggestion: Suggestion) -> list[str]:
     if suggestion.stopped:
         lines.append(f"Stopped: {suggestion.stopped}.")
     elif suggestion.further:
-        times = (f"{name} (about {_time(s)})" for name, s in suggestion.further.items())
+        times = (f"{name} (about {in_time(s)})" for name, s in suggestion.further.items())
         lines.append(
             f"Ranks better, not measured: {', '.join(times)}; `--budget MINUTES` goes as far as "
             f"they last."
         )
     if suggestion.measured_by:
-        lines.append(f"Measured contributions: {suggestion.measured_by}.")
+        lines.append(f"Measured contributions: {escape(str(suggestion.measured_by))}.")
     if suggestion.task.prompt_form:
         lines.append(f"Prompts: {escape(suggestion.task.prompt_form)}.")
     if suggestion.task.note:
         lines.append(escape(suggestion.task.note))
     lines += [
         f"Rollouts: mean reward {rollouts.mean_reward:.3f} ± {rollouts.reward_error:.3f}; "
-        f"{rollouts.groups_with_signal} of {rollouts.prompts} groups carry signal.",
+        f"{rollouts.groups_with_signal} of {rollouts.prompts} groups carry signal"
+        f"{_completions(rollouts)}.",
         f"Cost: {cost.seconds:.1f} s ({cost.load_seconds:.1f} loading, "
         f"{cost.sampling_seconds:.1f} sampling, "
         f"{sum(probe.seconds for probe in cost.probes):.1f} probing), "
@@ -98,12 +97,11 @@ def sentences(suggestion: Suggestion) -> list[str]:
     return lines
 
 
-def _table(suggestion: Suggestion) -> Table:
-    title = (
-        f"{suggestion.model.id} · {suggestion.task.name} ({suggestion.task.source}) · "
-        f"{suggestion.task.algorithm}"
-    )
-    table = Table(title=title, title_justify="left")
+def ranking_table(suggestion: Suggestion) -> Table:
+    """One line per layer, best first."""
+    task = suggestion.task
+    title = f"{suggestion.model.id} · {task.name} ({task.source}) · {task.algorithm}"
+    table = Table(title=escape(title), title_justify="left")
     features = shown_features(suggestion)
     for column in ("rank", "layer", "depth", "predicted", "interval", "chance best"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -146,8 +144,13 @@ def _interval(layer: LayerSuggestion) -> str:
     return f"{layer.interval[0]:.2f} … {layer.interval[1]:.2f}"
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+def _completions(rollouts: RolloutSummary) -> str:
+    if rollouts.cut is None or rollouts.readable is None:
+        return ""
+    return (
+        f"; {rollouts.cut:.0%} of the completions cut off at {rollouts.max_new_tokens:,} tokens, "
+        f"{rollouts.readable:.0%} with an answer that can be read"
+    )
 
 
 def _bytes(count: int) -> str:

@@ -4,45 +4,44 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
+from layerpick.training.reading import read_record
 from layerpick.training.sweeps.records import Rates
+from layerpick.training.values import Count, Feature, Index, NonNegative, Number, Record, Share
 
-SCHEMA_VERSION = 1
-
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+SCHEMA_VERSION: Literal[1] = 1
 
 
-class LayerSuggestion(_Value):
+class LayerSuggestion(Record):
     """One layer."""
 
-    layer: int
-    depth: float = Field(description="0 at the input, 1 at the last layer")
-    predicted: float = Field(description="predicted contribution")
-    interval: tuple[float, float]
-    chance_best: float
-    measured: float | None = Field(description="measured contribution, where a sweep exists")
-    features: dict[str, float]
+    layer: Index
+    depth: Share = Field(description="0 at the input, 1 at the last layer")
+    predicted: Number = Field(description="predicted contribution")
+    interval: tuple[Number, Number]
+    chance_best: Share
+    measured: Number | None = Field(description="measured contribution, where a sweep exists")
+    features: dict[str, Feature]
 
 
-class ModelSummary(_Value):
+class ModelSummary(Record):
     """Which weights the suggestion is about."""
 
     id: str
     revision: str | None
     weights_hash: str
-    layers: int
-    parameters: int
+    layers: int = Field(ge=1)
+    parameters: Count
     dtype: str
     device: str
 
 
-class TaskSummary(_Value):
+class TaskSummary(Record):
     """What the model was asked."""
 
     name: str
@@ -56,60 +55,64 @@ class TaskSummary(_Value):
     note: str | None = Field(default=None, description="what the form leaves out, if anything")
 
 
-class RolloutSummary(_Value):
+class RolloutSummary(Record):
     """What the model answered."""
 
-    prompts: int
-    group_size: int
-    groups_with_signal: int
-    mean_reward: float
-    reward_error: float = Field(description="standard error over prompts")
-    tokens: int = Field(description="tokens written by the model")
-    temperature: float
-    max_new_tokens: int
-    failures: int = Field(description="episodes that the environment broke off")
+    prompts: Count
+    group_size: Count
+    groups_with_signal: Count
+    mean_reward: Number
+    reward_error: NonNegative = Field(description="standard error over prompts")
+    tokens: Count = Field(description="tokens written by the model")
+    temperature: NonNegative
+    max_new_tokens: Count
+    failures: Count = Field(description="episodes that the environment broke off")
+    cut: Share | None = Field(default=None, description="share cut off at max_new_tokens")
+    readable: Share | None = Field(
+        default=None, description="share with an answer that could be read"
+    )
 
 
-class ProbeSummary(_Value):
+class ProbeSummary(Record):
     """What one probe cost, and why it, or some of its features, are missing."""
 
     name: str
-    seconds: float
-    tokens: int
-    peak_bytes: int
-    sampled_tokens: int = Field(default=0, description="tokens written while it ran")
+    seconds: NonNegative
+    tokens: Count
+    peak_bytes: Count
+    sampled_tokens: Count = Field(default=0, description="tokens written while it ran")
     failure: str | None = None
 
 
-class Cost(_Value):
+class Cost(Record):
     """What the suggestion cost."""
 
-    seconds: float
-    load_seconds: float
-    sampling_seconds: float
-    sampled_tokens: int
-    probe_tokens: int
-    peak_bytes: int
+    seconds: NonNegative
+    load_seconds: NonNegative
+    sampling_seconds: NonNegative
+    sampled_tokens: Count
+    probe_tokens: Count
+    peak_bytes: Count
     probes: tuple[ProbeSummary, ...]
 
 
-class Savings(_Value):
+class Savings(Record):
     """What training the picked layer alone saves against full-parameter training.
 
     Bytes are those of float32 gradients and AdamW's two float32 moments: 12 per parameter.
     """
 
-    trainable_parameters: int
-    full_parameters: int
-    training_bytes: int
-    full_training_bytes: int
+    trainable_parameters: Count
+    full_parameters: Count
+    training_bytes: Count
+    full_training_bytes: Count
 
 
-class Suggestion(_Value):
+class Suggestion(Record):
     """Which layer to train, how sure that is, and what it rests on."""
 
-    schema_version: int = SCHEMA_VERSION
-    pick: int
+    schema_version: Literal[1] = SCHEMA_VERSION
+    pick: Index
     basis: str
     rates: tuple[Rates, ...] = Field(
         default=(),
@@ -122,7 +125,7 @@ class Suggestion(_Value):
         description="levels that were not measured, and about how many seconds more they take",
     )
     measured_by: str | None = Field(description="whose measurement `measured` is")
-    coverage: float = Field(description="share of measurements the intervals should hold")
+    coverage: Share = Field(description="share of measurements the intervals should hold")
     layers: tuple[LayerSuggestion, ...]
     model: ModelSummary
     task: TaskSummary
@@ -131,6 +134,19 @@ class Suggestion(_Value):
     savings: Savings
     seed: int
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Every layer of the model is there once, in order, and the pick is one of them."""
+        layers = [each.layer for each in self.layers]
+        if layers != list(range(self.model.layers)):
+            raise ValueError(f"it lists {len(layers)} of the model's {self.model.layers} layers")
+        if self.pick not in layers:
+            raise ValueError(f"it picks layer {self.pick}, which the model does not have")
+        for each in self.layers:
+            if not each.interval[0] <= each.interval[1]:
+                raise ValueError(f"the interval of layer {each.layer} is upside down")
+        return self
 
     @property
     def ranked(self) -> tuple[LayerSuggestion, ...]:
@@ -156,10 +172,5 @@ def read_suggestion(path: Path) -> Suggestion:
     """Read a `suggestion.json`. Raises LayerpickError for a file that is none."""
     if not path.is_file():
         raise LayerpickError(f"The suggestion {path} does not exist.")
-    try:
-        return Suggestion.model_validate_json(path.read_text("utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise LayerpickError(
-            f"{path} is not a suggestion of schema version {SCHEMA_VERSION}: make it again with "
-            f"`layerpick suggest`."
-        ) from error
+    what = f"a suggestion, version {SCHEMA_VERSION}"
+    return read_record(path, Suggestion, what, "make it again with `layerpick suggest`")

@@ -1,6 +1,6 @@
 """From a model and a task to a suggestion: sample once, probe, predict.
 
-This is the function behind `layerpick suggest` and `from layerpick.selector import suggest`.
+This is the function behind `layerpick suggest` and `layerpick.suggest`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from dataclasses import replace
 from layerpick.calibration.predictors.calibrated import available_predictors
 from layerpick.probes.base import Budget
 from layerpick.probes.table import DEFAULT_PROBES
-from layerpick.selector.prepare import prepare
+from layerpick.selector.prepare import default_rate, prepare
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.selector.settings import ModelChoice, RolloutChoice, SamplingChoice
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.suggestion.budget import Spending, Spent, further_levels, predict, spend
-from layerpick.selector.suggestion.probing import run_probes, sample
+from layerpick.selector.suggestion.probing import refuse_contradictions, run_probes, sample
 from layerpick.selector.suggestion.result import Cost, Suggestion
-from layerpick.selector.training_run.run import default_rate
 from layerpick.selector.verification.find import find_measured
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.tasks.settings import TaskSettings
@@ -50,7 +49,8 @@ def suggest(
     choice = model if isinstance(model, ModelChoice) else ModelChoice(model)
     rollouts = rollouts or RolloutChoice()
     reporter = reporter or Silent()
-    prepared = prepare(choice, task, settings or TaskSettings(), sampling or SamplingChoice())
+    sampling = sampling or SamplingChoice()
+    prepared = prepare(choice, task, settings or TaskSettings(), sampling)
     chosen = make_algorithm(algorithm or prepared.task.default_algorithm)
     loaded = time.perf_counter()
     shared, sampled = sample(
@@ -62,6 +62,7 @@ def suggest(
         seed=seed,
         reporter=reporter,
     )
+    refuse_contradictions(sampled.rollouts, rollouts, sampling)
     predictors = available_predictors()
     if spending is None:
         probed = replace(sampled, results=run_probes(shared, probes, reporter))
@@ -72,7 +73,8 @@ def suggest(
     samples, results, features = probed.rollouts, probed.results, probed.features
     identity = prepared.model.identity
     data = prepared.task.fingerprint()
-    sweep = find_measured(identity.name, identity.weights_hash, task, chosen.name, data)
+    name = prepared.task.name
+    sweep = find_measured(identity.name, identity.weights_hash, name, chosen.name, data)
     pick = int(prediction.contribution.argmax())
     return Suggestion(
         pick=pick,
@@ -85,7 +87,7 @@ def suggest(
         layers=summaries.layers(prepared.model.layers.depths, prediction, features, sweep),
         model=summaries.model(prepared.model),
         task=summaries.task(prepared.task, chosen),
-        rollouts=summaries.rollouts(samples, probed.signal),
+        rollouts=summaries.rollouts(samples, probed.signal, probed.readable),
         cost=Cost(
             seconds=time.perf_counter() - start,
             load_seconds=loaded - start,

@@ -81,7 +81,7 @@ def task(chosen: Task, algorithm: Algorithm) -> TaskSummary:
     )
 
 
-def rollouts(samples: Rollouts, signal: int) -> RolloutSummary:
+def rollouts(samples: Rollouts, signal: int, readable: float) -> RolloutSummary:
     """What the model answered."""
     return RolloutSummary(
         prompts=len(samples.groups),
@@ -93,6 +93,8 @@ def rollouts(samples: Rollouts, signal: int) -> RolloutSummary:
         temperature=samples.origin.temperature,
         max_new_tokens=samples.origin.max_new_tokens,
         failures=len(samples.failures),
+        cut=samples.cut,
+        readable=readable,
     )
 
 

@@ -84,7 +84,9 @@ def _print(folders: list[Path], as_json: bool, as_csv: bool) -> None:
 
     from layerpick.calibration.sweeps.measured import read_sweep
     from layerpick.calibration.sweeps.store import PICTURE, read_folder
+    from layerpick.selector.pages.html import REPORT, write_page
     from layerpick.selector.sweep import report as sweep_report
+    from layerpick.selector.sweep.page import sweep_page
     from layerpick.selector.sweep.picture import draw_sweep
 
     readings = [read_sweep(read_folder(folder)) for folder in folders]
@@ -97,4 +99,5 @@ def _print(folders: list[Path], as_json: bool, as_csv: bool) -> None:
     for reading, folder in zip(readings, folders, strict=True):
         sweep_report.print_sweep(reading, Console())
         draw_sweep(reading, folder / PICTURE)
-        print(f"Written: {folder / PICTURE}", file=sys.stderr)
+        write_page(sweep_page(reading), folder / REPORT)
+        print(f"Written: {folder / PICTURE} and {folder / REPORT}", file=sys.stderr)

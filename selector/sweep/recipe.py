@@ -13,6 +13,7 @@ from layerpick.selector.settings import HeldOutChoice, ModelChoice, RlSettings, 
 from layerpick.selector.sweep.settings import ClusterChoice, SweepChoice
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.scoring import held_out
+from layerpick.training.models.rates import default_rates
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.sweeps.passes import (
     LocalPasses,
@@ -23,7 +24,6 @@ from layerpick.training.sweeps.passes import (
     policies_in_pass,
 )
 from layerpick.training.sweeps.records import Rates
-from layerpick.training.sweeps.sweep import default_rates
 from layerpick.training.tasks.settings import TaskSettings
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from layerpick.calibration.sweeps.measured import Measured, Reading
@@ -38,7 +39,7 @@ def print_sweep(reading: Reading, console: Console) -> None:
     """One line per layer, then what the sweep says."""
     if not console.is_terminal:
         console.width = max(console.width, 120)
-    console.print(_table(reading))
+    console.print(layers_table(reading))
     for line in sentences(reading):
         console.print(line, soft_wrap=True, highlight=False)
 
@@ -63,7 +64,9 @@ def sentences(reading: Reading) -> list[str]:
         if ceiling is None
         else f"Noise ceiling: a repetition ranks the layers with rank correlation {ceiling:.2f}."
     )
-    lines += [f"Layer {layer} failed: {reason}." for layer, reason in reading.failed.items()]
+    lines += [
+        f"Layer {layer} failed: {escape(reason)}." for layer, reason in reading.failed.items()
+    ]
     if reading.unfinished:
         listed = ", ".join(str(layer) for layer in reading.unfinished)
         lines.append(f"Not trained at every learning rate yet: {listed}.")
@@ -72,6 +75,13 @@ def sentences(reading: Reading) -> list[str]:
         f"{reading.settings.dtype}, trained in float32; {reading.seconds:.0f} s, "
         f"{reading.tokens:,} tokens written."
     )
+    if reading.settings.prompt_form:
+        lines.append(f"Prompts: {escape(reading.settings.prompt_form)}.")
+    if reading.cut is not None:
+        longest = reading.settings.max_new_tokens
+        lines.append(
+            f"{reading.cut:.0%} of the held-out completions cut off at {longest:,} tokens."
+        )
     return lines
 
 
@@ -173,13 +183,17 @@ def _as_dict(reading: Reading) -> dict[str, Any]:
         "failed": reading.failed,
         "seconds": reading.seconds,
         "tokens": reading.tokens,
+        "cut": reading.cut,
     }
 
 
-def _table(reading: Reading) -> Table:
+def layers_table(reading: Reading) -> Table:
+    """One line per policy."""
     settings = reading.settings
     table = Table(
-        title=f"{settings.model} · {settings.task} ({settings.source}) · {settings.algorithm}"
+        title=escape(
+            f"{settings.model} · {settings.task} ({settings.source}) · {settings.algorithm}"
+        )
     )
     own = ["learning rate"] if reading.learning_rate is None else []
     for name in ("run", "score", "contribution", "below the best", *own, "training reward"):

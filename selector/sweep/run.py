@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from layerpick.calibration.sweeps.features import FeatureTable, read_features, write_features
-from layerpick.calibration.sweeps.store import FolderStore, sweep_folder
+from layerpick.calibration.sweeps.measured import read_sweep
+from layerpick.calibration.sweeps.store import FolderStore, read_folder, sweep_folder
+from layerpick.calibration.sweeps.values import Sweep
 from layerpick.probes.base import Budget
-from layerpick.probes.table import chosen_probes
+from layerpick.probes.table import chosen_probes, find_probe
 from layerpick.probes.trials.on_policy import STEPS
-from layerpick.selector.prepare import Prepared
-from layerpick.selector.progress import Reporter
+from layerpick.selector.prepare import Prepared, default_rate
+from layerpick.selector.progress import Reporter, Silent
 from layerpick.selector.settings import (
+    TRAINING_SAMPLING,
     HeldOutChoice,
     ModelChoice,
     RlSettings,
@@ -22,13 +25,47 @@ from layerpick.selector.settings import (
 from layerpick.selector.suggestion.probing import feature_table, probe
 from layerpick.selector.sweep.recipe import BenchRecipe, open_passes
 from layerpick.selector.sweep.settings import HERE, ClusterChoice, SweepChoice
-from layerpick.selector.training_run.run import default_rate
 from layerpick.training.errors import NoSignalError
 from layerpick.training.models.choosing import choose_layers
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.sweeps.records import RunRecord
 from layerpick.training.sweeps.sweep import SweepPlan, complete_sweep
 from layerpick.training.tasks.settings import TaskSettings
+
+
+def sweep(
+    model: ModelChoice | str | None = None,
+    task: str = "math",
+    *,
+    settings: TaskSettings | None = None,
+    algorithm: str | None = None,
+    sampling: SamplingChoice = TRAINING_SAMPLING,
+    rl: RlSettings | None = None,
+    heldout: HeldOutChoice | None = None,
+    choice: SweepChoice | None = None,
+    cluster: ClusterChoice = HERE,
+    out: Path | str = "sweeps",
+    reporter: Reporter | None = None,
+) -> Sweep:
+    """Measure which layer RL should train: every layer alone, against full-parameter RL.
+
+    What lies below `out` already is not measured again. Raises LayerpickError for whatever the
+    user can mend.
+    """
+    folder = measure_sweep(
+        model if isinstance(model, ModelChoice) else ModelChoice(model),
+        task,
+        settings or TaskSettings(),
+        algorithm,
+        sampling,
+        rl or RlSettings(),
+        heldout or HeldOutChoice(),
+        choice or SweepChoice(),
+        Path(out),
+        reporter or Silent(),
+        cluster,
+    )
+    return read_sweep(read_folder(folder)).sweep
 
 
 def measure_sweep(
@@ -57,7 +94,8 @@ def measure_sweep(
         folder = sweep_folder(root, run.model, run.task, run.algorithm, choice.name)
         records = complete_sweep(facts, plan, FolderStore(folder), passes, reporter)
         known = read_features(folder)
-        if probes and not (known is not None and set(probes) <= set(known.costs)):
+        wanted = {find_probe(name).name for name in probes}
+        if wanted and not (known is not None and wanted <= set(known.costs)):
             rollouts = RolloutChoice(choice.probe_prompts, rl.group_size)
             rate = _shared_rate(records) if choice.shared_lr else None
             table = passes.call(features_of, rollouts, probes, rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -10,13 +11,15 @@ from typer import Option
 from layerpick.selector.settings import RolloutChoice
 from layerpick.training.errors import LayerpickError
 
+LARGEST_RATE = 10.0
+
 
 def _rates(text: str) -> tuple[float, ...]:
     try:
         rates = tuple(float(rate) for rate in text.split(","))
     except ValueError:
         rates = ()
-    if not rates or min(rates) <= 0:
+    if not rates or not all(0 < rate <= LARGEST_RATE for rate in rates):
         raise LayerpickError(f"--lr-grid '{text}' is not a list of positive numbers, as 1e-5,3e-5.")
     return tuple(dict.fromkeys(rates))
 
@@ -24,7 +27,7 @@ def _rates(text: str) -> tuple[float, ...]:
 def _policies(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
         raise LayerpickError(f"--policies-per-pass '{text}' is neither auto nor a number above 0.")
     return int(text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from layerpick.selector.settings import (
     TaskName,
     TaskSettings,
 )
-from layerpick.selector.training_run.settings import TrainingChoice
+from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
 
 
 @with_groups
@@ -30,17 +31,11 @@ def train(
     model: ModelChoice,
     settings: TaskSettings,
     rl: RlSettings,
+    strategy: StrategyChoice,
     choice: TrainingChoice,
     heldout: HeldOutChoice,
     sampling: SamplingChoice = TRAINING_SAMPLING,
     task: TaskName = "math",
-    layer: Annotated[
-        str,
-        typer.Option(
-            help="auto (the best of a suggestion), a number, several as 3,4, or all (every "
-            "parameter of the model, embeddings and head too: full-parameter RL)."
-        ),
-    ] = "auto",
     algorithm: AlgorithmName = None,
     suggestion: Annotated[
         Path | None,
@@ -71,49 +66,48 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
 
       layerpick train Qwen/Qwen3-4B --task math --steps 200 --report-to trackio
 
+      accelerate launch --multi_gpu -m layerpick train Qwen/Qwen3-4B --layer 17
+
+      layerpick train --layer top:3
+
+      layerpick train --boost top:3 --boost-factor 10
+
       layerpick train ./my-model --layer 10,11 --trl lr_scheduler_type=cosine --trl warmup_steps=5
     """
     from rich.console import Console
 
-    from layerpick.selector.prepare import prepare
-    from layerpick.selector.progress import reporting
-    from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
+    from layerpick.selector.progress import Silent, reporting
     from layerpick.selector.training_run.report import sentences
-    from layerpick.selector.training_run.run import default_out, make_bench, run_training
-    from layerpick.training.models.choosing import choose_layers
-    from layerpick.training.trl.options import parse_trl_options
+    from layerpick.selector.training_run.run import train as make_run
+    from layerpick.training.processes import join, leave
 
-    parse_trl_options(choice.trl)  # a wrong one should not wait for the model to load
-    with reporting() as reporter:
-        prepared = prepare(model, task, settings, sampling)
-        bench = make_bench(prepared, algorithm, rl, heldout, choice.learning_rate)
-        place = out or default_out(bench, layer.replace(",", "-"), seed)
-        if layer == "auto":
-            advice = find_suggestion(
-                suggestion,
-                place,
-                model,
-                task,
-                settings=settings,
-                algorithm=algorithm,
-                sampling=sampling,
-                rl=rl,
-                seed=seed,
-                reporter=reporter,
-            )
-            check_suggestion(advice, bench)
-            layers: tuple[int, ...] | None = (advice.pick,)
-        else:
-            count = len(prepared.model.layers)
-            layers = None if layer == "all" else choose_layers(layer, count, option="--layer")
-        trained = run_training(bench, layers, choice, seed, place, reporter)
+    group = join(model.device)
+    with reporting() if group.first else nullcontext(Silent()) as reporter:
+        trained = make_run(
+            model,
+            task,
+            layer=strategy,
+            suggestion=suggestion,
+            settings=settings,
+            algorithm=algorithm,
+            sampling=sampling,
+            rl=rl,
+            heldout=heldout,
+            choice=choice,
+            seed=seed,
+            out=out,
+            reporter=reporter,
+        )
+    leave()
+    if not group.first:
+        return
     if as_json:
         sys.stdout.write(trained.result.model_dump_json(indent=2) + "\n")
         return
     console = Console()
     for line in sentences(trained):
         console.print(line, soft_wrap=True, highlight=False)
-    print(f"Written: {place}", file=sys.stderr)
+    print(f"Written: {trained.folder.path}", file=sys.stderr)
 
 
 @with_groups
@@ -142,7 +136,7 @@ def apply(
 
     Example: layerpick apply runs/reference-math/math-grpo/3-seed0 --out my-model
     """
-    from layerpick.training.runs.delta import apply_delta
+    from layerpick.training.runs.delta import apply as apply_delta
 
     origin = apply_delta(
         run,

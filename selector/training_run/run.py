@@ -2,40 +2,116 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerpick.selector.prepare import Prepared
-from layerpick.selector.progress import Reporter
-from layerpick.selector.settings import HeldOutChoice, RlSettings
+from layerpick.selector.prepare import Prepared, default_rate, prepare
+from layerpick.selector.progress import Reporter, Silent
+from layerpick.selector.settings import (
+    TRAINING_SAMPLING,
+    HeldOutChoice,
+    ModelChoice,
+    RlSettings,
+    SamplingChoice,
+    TaskSettings,
+)
 from layerpick.selector.suggestion import summaries
-from layerpick.selector.training_run.settings import TrainingChoice
-from layerpick.selector.verification.run import in_words
+from layerpick.selector.suggestion.result import Suggestion
+from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
+from layerpick.selector.training_run.engines import check_engine, engine_of
+from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
+from layerpick.selector.training_run.strategy import (
+    Strategy,
+    check_choice,
+    choose_strategy,
+    folder_name,
+)
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.episodes.scoring import held_out, score_model
+from layerpick.training.episodes.trajectory import MANY_CUT
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.defaults import read_defaults
-from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult
+from layerpick.training.processes import Processes, join, processes
+from layerpick.training.runs.delta import whole_checksum
+from layerpick.training.runs.folder import (
+    PolicyScore,
+    RunDescription,
+    RunFolder,
+    RunResult,
+    TrainingCost,
+)
 from layerpick.training.sweeps.multiplexed import (
     SCORING_STEP,
     Bench,
     device_name,
     model_label,
 )
-from layerpick.training.sweeps.sweep import usual_rate
-from layerpick.training.trl.options import parse_trl_options
-from layerpick.training.trl.run import TrlSettings, train
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     """A finished run and where it lies."""
 
     folder: RunFolder
     result: RunResult
-    layers: tuple[int, ...] | None
+    strategy: Strategy
+
+
+def train(
+    model: ModelChoice | str | None = None,
+    task: str = "math",
+    *,
+    layer: StrategyChoice | str = "auto",
+    suggestion: Path | str | None = None,
+    settings: TaskSettings | None = None,
+    algorithm: str | None = None,
+    sampling: SamplingChoice = TRAINING_SAMPLING,
+    rl: RlSettings | None = None,
+    heldout: HeldOutChoice | None = None,
+    choice: TrainingChoice | None = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    reporter: Reporter | None = None,
+) -> TrainedRun:
+    """Train exactly the named decoder layers with RL, everything else frozen; score before, after.
+
+    `layer` is what `--layer` takes: `auto` (that of `suggestion`, a file, or of a new one), numbers
+    as `3,4`, `top:3`, `all`; or a whole `StrategyChoice`. The same call goes on with a run that was
+    killed. Raises LayerpickError for whatever the user can mend.
+    """
+    model = model if isinstance(model, ModelChoice) else ModelChoice(model)
+    strategy = layer if isinstance(layer, StrategyChoice) else StrategyChoice(layer)
+    settings, rl = settings or TaskSettings(), rl or RlSettings()
+    choice, reporter = choice or TrainingChoice(), reporter or Silent()
+    check_engine(choice, strategy.boost is not None)  # nothing wrong should wait for the model
+    check_choice(strategy)
+    group = join(model.device)
+    prepared = prepare(model, task, settings, sampling)
+    bench = make_bench(prepared, algorithm, rl, heldout or HeldOutChoice(), choice.learning_rate)
+    place = Path(out) if out else default_out(bench, folder_name(strategy), seed)
+
+    def advise() -> Suggestion:
+        with group.first_alone():
+            advice = find_suggestion(
+                Path(suggestion) if suggestion else None,
+                place,
+                model,
+                task,
+                settings=settings,
+                algorithm=algorithm,
+                sampling=sampling,
+                rl=rl,
+                seed=seed,
+                reporter=reporter,
+            )
+        check_suggestion(advice, bench)
+        return advice
+
+    chosen = choose_strategy(strategy, bench, advise)
+    reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
+    return run_training(bench, chosen, choice, seed, place, reporter)
 
 
 def make_bench(
@@ -63,55 +139,70 @@ def make_bench(
     )
 
 
-def default_rate(prepared: Prepared) -> float:
-    """The rate that the model's folder names, or the middle one of those for its size."""
-    own = read_defaults(prepared.model.folder, prepared.task.name).learning_rate
-    return own or usual_rate(sum(p.numel() for p in prepared.model.model.parameters()))
-
-
 def run_training(
     bench: Bench,
-    layers: tuple[int, ...] | None,
+    strategy: Strategy,
     choice: TrainingChoice,
     seed: int,
     out: Path,
     reporter: Reporter,
-) -> Trained:
+) -> TrainedRun:
     """Score, train, score again; goes on where a run of these settings was killed.
 
     Trains the bench's model in place. Raises LayerpickError for whatever the user can mend.
     """
-    settings = TrlSettings(
-        layers=layers,
-        learning_rate=bench.learning_rates[0],
-        seed=seed,
-        micro_batch=choice.micro_batch,
-        gradient_checkpointing=choice.gradient_checkpointing,
-        checkpoint_every=choice.checkpoint_every,
-        vllm=choice.vllm,
-        report_to=tuple(choice.report_to),
-        trl=parse_trl_options(choice.trl),
-    )
-    folder = RunFolder(out)
-    folder.open(settings.describe(bench))
+    description, train_in = engine_of(choice, bench, strategy.layers, strategy.boost, seed)
+    group = processes()
+    folder = RunFolder(out, group)
+    with folder.held():
+        result = _result(bench, description, train_in, strategy, folder, seed, reporter)
+    return TrainedRun(folder, result, strategy)
+
+
+def _result(
+    bench: Bench,
+    description: RunDescription,
+    train_in: Callable[..., TrainingCost],
+    strategy: Strategy,
+    folder: RunFolder,
+    seed: int,
+    reporter: Reporter,
+) -> RunResult:
+    """The run's result: the one that is there, if its trained layer is too, or a new one."""
+    group = processes()
+    folder.open(description)
     done = folder.result()
     if done is not None:
-        reporter.note(f"{out} is finished; nothing is trained again.")
-        return Trained(folder, done, layers)
-    base = _score(bench, BASE_STREAM, seed)
-    progress = reporter.stage(f"training {in_words(layers)}", bench.settings.steps)
-    cost = train(bench, settings, folder, on_step=progress, note=reporter.note)
+        found = whole_checksum(folder.path)
+        if found is not None and done.delta in (None, found):
+            reporter.note(f"{folder.path} is finished; nothing is trained again.")
+            return done
+        reporter.note(f"{folder.path} has lost its trained layer, or it was damaged: trained anew.")
+        folder.forget()
+    base = _score(bench, BASE_STREAM, seed, group, "scoring the base model", reporter)
+    if base.cut is not None and base.cut > MANY_CUT:
+        reporter.note(
+            f"Warning: {base.cut:.0%} of the model's completions are cut off at "
+            f"{bench.sampling.max_new_tokens:,} tokens: give a larger --max-new-tokens."
+        )
+    progress = reporter.stage(f"training {strategy.in_words}", bench.settings.steps)
+    cost = train_in(folder, on_step=progress, note=reporter.note)
+    layers = strategy.layers
     stream = FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0]
     result = RunResult(
         cost=cost,
         base=base,
-        trained=_score(bench, stream, seed),
+        trained=_score(bench, stream, seed, group, "scoring what was trained", reporter),
         full_parameters=sum(parameter.numel() for parameter in bench.model.model.parameters()),
         device=device_name(bench.model.device),
         versions=summaries.versions(),
+        chosen=strategy.chosen,
+        reward=bench.task.settings.reward,
+        run=description.identity,
+        delta=whole_checksum(folder.path),
     )
     folder.finish(result)
-    return Trained(folder, result, layers)
+    return result
 
 
 def default_out(bench: Bench, what: str, seed: int) -> Path:
@@ -120,7 +211,11 @@ def default_out(bench: Bench, what: str, seed: int) -> Path:
     return Path("runs") / label / f"{bench.task.name}-{bench.algorithm.name}" / f"{what}-seed{seed}"
 
 
-def _score(bench: Bench, stream: int, seed: int) -> PolicyScore:
-    noise = step_seed(seed, SCORING_STEP)
-    score = score_model(bench.model, bench.task, bench.sampling, bench.heldout, noise, stream)
+def _score(
+    bench: Bench, stream: int, seed: int, group: Processes, name: str, reporter: Reporter
+) -> PolicyScore:
+    noise, on = step_seed(seed, SCORING_STEP), bench.heldout
+    longest = bench.sampling.max_new_tokens * bench.task.max_turns
+    progress = reporter.writing(name, len(on.prompts) * on.samples // group.count, longest)
+    score = score_model(bench.model, bench.task, bench.sampling, on, noise, stream, group, progress)
     return PolicyScore.of(score)

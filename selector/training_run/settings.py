@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from typer import Option
 
 
 @dataclass(frozen=True)
+class StrategyChoice:
+    """What trains."""
+
+    panel: ClassVar[str] = "Strategy"
+
+    layer: str = "auto"
+    """auto (the best of a suggestion), a number, several as 3,4, top:3 (the best three, together),
+    middle:5 (the five in the middle, no prediction), or all (every parameter of the model,
+    embeddings and head too: full-parameter RL)."""
+    boost: str | None = None
+    """Train everything, and these layers (top:3, 10,11 or middle:5) at a multiple of the rate."""
+    boost_factor: float = 10.0
+    """With --boost: that multiple."""
+    by_sweep: Annotated[Path | None, Option(file_okay=False)] = None
+    """Take auto and top:K from the measured sweep in this folder in place of a suggestion."""
+
+
+@dataclass(frozen=True)
 class TrainingChoice:
-    """How TRL trains: rate, memory, checkpoints, and what is handed through to it."""
+    """What trains, and how: rate, memory, checkpoints, and what is handed through to TRL."""
 
     panel: ClassVar[str] = "Training"
 
-    learning_rate: Annotated[float | None, Option(min=0)] = None
+    engine: str = "trl"
+    """trl (TRL's GRPOTrainer), or own: the engine of sweeps, with the same losses and files; faster
+    on small machines, without what TRL alone can do."""
+    learning_rate: Annotated[float | None, Option(min=1e-12, max=10)] = None
     """AdamW's rate; the model's own, or one by its size, if left out."""
     micro_batch: Annotated[int | None, Option(min=1)] = None
     """Completions of one backward pass; as many as 8192 tokens hold if left out. Halved when memory

@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.sweeps.measured import Reading, read_sweep
 from layerpick.calibration.sweeps.published import find_sweep
-from layerpick.calibration.sweeps.store import (
-    SHIPPED_SWEEPS,
-    read_folder,
-    read_settings,
-    sweep_folders,
-)
+from layerpick.calibration.sweeps.store import read_folder, read_settings, sweep_folders
 from layerpick.calibration.sweeps.values import Score, Sweep
 from layerpick.selector.verification.run import finished, in_words
 from layerpick.training.errors import LayerpickError
 from layerpick.training.runs.folder import RunFolder
+from layerpick.training.values import LARGEST
 
 OWN_SWEEPS = Path("sweeps")
 """Where `layerpick sweep` writes unless told otherwise."""
@@ -62,8 +59,7 @@ def find_measured(
         if reading is None or reading.settings.data_hash != data_hash:
             continue
         if reading.refusal is None:
-            seeds = len(reading.full.seeds)
-            source = f"`layerpick sweep`, {whose}, {seeds} seed{'s' if seeds > 1 else ''}"
+            source = f"`layerpick sweep`, {whose}, {reading.in_words}"
             return replace(reading.sweep, source=source)
     return None
 
@@ -82,11 +78,20 @@ def full_score(given: str) -> RunFolder | Score:
                 f"a run with --layer all."
             )
         return run
-    try:
-        mean, *error = (float(part) for part in given.split(","))
-    except ValueError:
+    numbers = [_finite(part) for part in given.split(",")]
+    mean, error = (*numbers, None)[:2]
+    if len(numbers) > 2 or mean is None or (len(numbers) == 2 and (error is None or error < 0)):
         raise LayerpickError(
             f"--full '{given}' is neither the folder of a run nor a score as 0.83 or 0.83,0.02 "
             f"(with its standard error)."
-        ) from None
-    return Score(mean, error[0] if error else None)
+        )
+    return Score(mean, error)
+
+
+def _finite(text: str) -> float | None:
+    """The number, if it is one that scores can be."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if abs(number) <= LARGEST else None

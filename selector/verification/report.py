@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from layerpick.selector.verification.result import LayerVerdict, MeasuredScore, Verification
@@ -12,7 +13,7 @@ def print_verification(verification: Verification, console: Console) -> None:
     """One line per layer, then what it means for the pick."""
     if not console.is_terminal:
         console.width = max(console.width, 120)
-    console.print(_table(verification))
+    console.print(layers_table(verification))
     for line in sentences(verification):
         console.print(line, soft_wrap=True, highlight=False)
 
@@ -46,7 +47,8 @@ def sentences(found: Verification) -> list[str]:
             f"intervals held, {found.coverage or 0:.0%} should."
         )
     if found.differences:
-        lines.append(f"The run was not measured as the sweep was: {'; '.join(found.differences)}.")
+        told = escape("; ".join(found.differences))
+        lines.append(f"The run was not measured as the sweep was: {told}.")
     return lines
 
 
@@ -59,8 +61,9 @@ def _prediction(found: Verification) -> str:
     return f" Predicted {pick.predicted:.2f}, and the interval {low:.2f} … {high:.2f} {verdict}."
 
 
-def _table(found: Verification) -> Table:
-    title = f"{found.model} · {found.task} · {found.algorithm}: prediction and measurement"
+def layers_table(found: Verification) -> Table:
+    """One line per layer, best prediction first."""
+    title = f"{escape(found.model)} · {found.task} · {found.algorithm}: prediction and measurement"
     table = Table(title=title, title_justify="left")
     for heading in ("layer", "predicted", "interval", "measured", "interval held", "score"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from layerpick.training.values import Record
 
 SCHEMA_VERSION = 1
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MeasuredScore(_Value):
+class MeasuredScore(Record):
     """A score on held-out prompts."""
 
     mean: float
     error: float | None = Field(description="standard error")
 
 
-class LayerVerdict(_Value):
+class LayerVerdict(Record):
     """One layer, predicted and measured."""
 
     layer: int
@@ -37,7 +35,7 @@ class LayerVerdict(_Value):
         return self.interval[0] <= self.measured <= self.interval[1]
 
 
-class Verification(_Value):
+class Verification(Record):
     """How a pick turned out."""
 
     schema_version: int = SCHEMA_VERSION

@@ -20,6 +20,7 @@ from layerpick.calibration.sweeps.values import Score
 from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.verification.result import LayerVerdict, MeasuredScore, Verification
 from layerpick.training.errors import LayerpickError
+from layerpick.training.models.freezing import Boost
 from layerpick.training.runs.folder import RunDescription, RunFolder, RunResult
 from layerpick.training.sweeps.records import RunSettings
 
@@ -50,6 +51,8 @@ def verify_run(run: RunFolder, suggestion: Suggestion | None, reading: Reading) 
     description, result = finished(run)
     wanted = description.settings
     _same(reading.settings, wanted.weights_hash, wanted.task, wanted.algorithm)
+    if not _alone(description):  # a sweep has no such policy
+        return verify_pair(run, suggestion, reading.full.score)
     return _verification(reading, suggestion, _one_layer(description), _OwnRun(description, result))
 
 
@@ -62,6 +65,7 @@ def verify_pair(
     """
     description, result = finished(run)
     pick, own = _one_layer(description), _OwnRun(description, result)
+    suggestion = suggestion if _alone(description) else None  # predictions are for single layers
     whole = _whole(full, description.settings)
     gained: Score | None = None
     refusal: str | None = "There is no score of full-parameter training: give --full or --sweep."
@@ -80,7 +84,7 @@ def verify_pair(
         algorithm=description.settings.algorithm,
         measured_by="one run" if full is None else "one run and the full-parameter score",
         pick=verdict,
-        picked=in_words(description.layers),
+        picked=in_words(description.layers, _boost(description)),
         base=_record(own.base.score),
         trained=_record(own.trained.score),
         full=_record(full_score) if full_score else None,
@@ -132,8 +136,7 @@ def _verification(
         model=reading.settings.model,
         task=reading.settings.task,
         algorithm=reading.settings.algorithm,
-        measured_by=f"a sweep of {len(reading.layers)} layers, "
-        f"{len(reading.full.seeds)} seed{'s' if len(reading.full.seeds) > 1 else ''}",
+        measured_by=f"a sweep of {len(reading.layers)} layers, {reading.in_words}",
         pick=verdict,
         picked=in_words(run.description.layers if run else (pick,)),
         base=_record(reading.base.score),
@@ -226,8 +229,21 @@ def finished(run: RunFolder) -> tuple[RunDescription, RunResult]:
     return description, result
 
 
+def _alone(description: RunDescription) -> bool:
+    """Whether a run trained one layer and nothing else."""
+    return description.layers is not None and len(description.layers) == 1
+
+
+def _boost(description: RunDescription) -> Boost | None:
+    if not description.boosted:
+        return None
+    return Boost(description.boosted, description.boost_factor)
+
+
 def _one_layer(description: RunDescription) -> int:
     """The layer that stands for the run: its only or first one."""
+    if description.boosted:
+        return description.boosted[0]
     if description.layers is None:
         raise LayerpickError(
             "A full-parameter run has no contribution of its own: verify a run of some layers, "
@@ -259,8 +275,10 @@ def _differences(run: RunSettings, sweep: RunSettings) -> tuple[str, ...]:
     )
 
 
-def in_words(layers: tuple[int, ...] | None) -> str:
+def in_words(layers: tuple[int, ...] | None, boost: Boost | None = None) -> str:
     """What was trained."""
+    if boost is not None:
+        return f"all parameters, {in_words(boost.layers)} at {boost.factor:g} times the rate"
     if layers is None:
         return "all parameters"
     return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"

@@ -22,14 +22,13 @@ from dataclasses import dataclass
 from layerpick.probes.base import Budget, ProbeInput
 from layerpick.probes.run import run_probe
 from layerpick.probes.table import PROBES
-from layerpick.selector.prepare import Prepared, prepare
+from layerpick.selector.prepare import Prepared, default_rate, prepare
 from layerpick.selector.settings import (
     TRAINING_SAMPLING,
     ModelChoice,
     RolloutChoice,
     TaskSettings,
 )
-from layerpick.selector.training_run.run import default_rate
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.rollouts import sample_rollouts
 

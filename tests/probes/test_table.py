@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from layerpick.calibration.judging.baselines import BASELINES
-from layerpick.probes.base import CLASSES, Budget, Measurement
+from layerpick.probes.base import Budget, Measurement
 from layerpick.probes.gradient.probe import GradientProbe
 from layerpick.probes.run import run_probe
 from layerpick.probes.table import PROBES, chosen_probes
+from layerpick.probes.testing import check_description, check_probe, check_repeats
 from layerpick.probes.trials.one_step import OneStepProbe
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import load_model
@@ -29,8 +30,8 @@ def test_names_and_classes_choose_probes():
 def test_every_feature_has_one_name_and_is_described():
     infos = [info for probe in PROBES.values() for info in probe.features]
     assert len({info.name for info in infos}) == len(infos)
-    assert all(info.about and info.formula and info.source for info in infos)
-    assert {probe.needs for probe in PROBES.values()} <= set(CLASSES)
+    for probe in PROBES.values():
+        check_description(probe)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -39,23 +40,14 @@ def test_all_probes_run_on_every_family(probe_input, tiny, family, dtype):
     model = tiny(family)
     model.model.to(dtype)
     for probe in MEASURING:
-        done = []
         shared = probe_input(model, other={"groups": 2, "seed": 1, "silent": 0})
-        result = run_probe(probe(), shared, done.append)
-        assert result.failure is None, probe.name
-        assert set(result.features) == {info.name for info in probe.features}
-        for values in result.features.values():
-            assert values.shape == (3,) and np.isfinite(values).all()
-        assert sum(done) == probe().steps(shared)
-        assert result.cost.peak_bytes > 1e7
+        assert check_probe(probe, shared).cost.peak_bytes > 1e7
 
 
 def test_equal_seeds_give_equal_features(probe_input, tiny):
     shared = probe_input(tiny("qwen3"))
     for probe in (*MEASURING, OneStepProbe):
-        first, second = (run_probe(probe(), shared).features for _ in range(2))
-        for name, values in first.items():
-            assert values.tolist() == second[name].tolist(), name
+        check_repeats(probe, shared)
 
 
 class Broken(GradientProbe):

@@ -7,8 +7,8 @@ Everything here is a pure function of trajectories. The loss of a batch of B tra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,12 @@ class Algorithm(ABC):
 
     name: ClassVar[str]
     about: ClassVar[str]
+    trl: ClassVar[Mapping[str, Any]] = {"loss_type": "grpo", "scale_rewards": "group"}
+    """Fields of TRL's GRPOConfig that say what the loss is: by default, that each trajectory counts
+    the same, whatever its length."""
+    advantages_by_trl: ClassVar[bool] = False
+    """Whether TRL computes these very advantages and weights itself, given `trl`. Otherwise the
+    trainer hands it the algorithm's own, and it must sample with this package's sampler."""
 
     @abstractmethod
     def advantages(self, group: Sequence[Trajectory]) -> list[np.ndarray]:

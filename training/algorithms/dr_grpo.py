@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ class DrGrpo(Algorithm):
 
     name = "dr_grpo"
     about = "reward − group mean; sum over tokens / the longest possible completion"
+    trl: ClassVar[Mapping[str, Any]] = {"loss_type": "dr_grpo", "scale_rewards": "none"}
+    advantages_by_trl = True
 
     def advantages(self, group: Sequence[Trajectory]) -> list[np.ndarray]:
         """A_i = r_i − mean r, the same for every turn."""

@@ -15,6 +15,7 @@ class Grpo(Algorithm):
 
     name = "grpo"
     about = "(reward − group mean) / group std; mean over each completion's tokens"
+    advantages_by_trl = True
 
     def advantages(self, group: Sequence[Trajectory]) -> list[np.ndarray]:
         """A_i = (r_i − mean r) / (std r + 1e-4), the same for every turn."""

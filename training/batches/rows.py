@@ -1,4 +1,4 @@
-"""Which samples share a row: one rule for the update and for the probes.
+"""Which samples share a row and how many rows a chunk: one rule for the update and for the probes.
 
 Samples of one prompt stand side by side in a row where the model allows it, as many as cost least.
 """
@@ -6,13 +6,42 @@ Samples of one prompt stand side by side in a row where the model allows it, as 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from layerpick.training.batches.packed import packs
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.models.loading import LoadedModel
 
+CHUNK_BYTES = {True: 8e9, False: 1e9}
+"""What the backward pass of a chunk holds of hidden states, roughly, on CUDA and elsewhere."""
+HELD_PER_LAYER = 16
+"""Hidden states that a decoder layer holds for its backward pass, roughly."""
+FEWEST_TOKENS = 512
+"""Tokens that a chunk may have however large the model."""
+MOST_LOGITS = {True: 1 << 29, False: 1 << 27}
+"""Logits of a chunk, on CUDA and elsewhere; they and their gradient are held."""
 WINDOWS = ("sliding_window", "attention_chunk_size")
 """What configs call the number of columns that some layers can look back."""
+
+
+@dataclass(frozen=True)
+class ChunkLimits:
+    """How much is read at a time, so that memory is bounded."""
+
+    tokens: int
+    """Padding included."""
+    predicted: int
+    """Tokens with logits."""
+
+
+def chunk_limits(model: LoadedModel, most_tokens: int) -> ChunkLimits:
+    """The limits for one model; `most_tokens` is the user's own."""
+    config, cuda = model.model.config.get_text_config(decoder=True), model.device.type == "cuda"
+    held = HELD_PER_LAYER * len(model.layers) * config.hidden_size * model.dtype.itemsize
+    return ChunkLimits(
+        min(most_tokens, max(FEWEST_TOKENS, int(CHUNK_BYTES[cuda] / held))),
+        MOST_LOGITS[cuda] // config.vocab_size,
+    )
 
 
 class RowSharing:

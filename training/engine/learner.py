@@ -23,15 +23,12 @@ from layerpick.training.batches.packed import (
     pack,
     packed_log_probs,
 )
-from layerpick.training.batches.rows import RowSharing, columns
+from layerpick.training.batches.rows import RowSharing, chunk_limits, columns
+from layerpick.training.engine.attention import fast_backward
 from layerpick.training.engine.policies import Policies
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.settings import RlSettings
-
-MOST_LOGITS = {True: 1 << 29, False: 1 << 26}
-"""Logits of one backward pass, on CUDA and elsewhere; several times their memory is needed."""
-
 
 Rates = float | Sequence[float]
 """A learning rate of all policies, or one of each."""
@@ -102,19 +99,18 @@ class Learner:
         self._temperature = temperature
         self._base = base
         model = policies.model
-        vocabulary = model.model.config.get_text_config(decoder=True).vocab_size
-        logits = MOST_LOGITS[model.device.type == "cuda"] // vocabulary
-        self._chunk_tokens = min(chunk_tokens, max(256, logits))
+        self._limits = chunk_limits(model, chunk_tokens)
         self._pad = model.tokenizer.pad_token_id
         self._sharing = RowSharing(model)
         by_rate: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
         for policy, rate in enumerate(np.broadcast_to(learning_rate, len(policies))):
             by_rate[float(rate)] += policies.parameters(policy)
-        self._optimizer = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             [{"params": trained, "lr": rate} for rate, trained in by_rate.items()],
             weight_decay=0.0,
             fused=True,
         )
+        """What checkpoints keep, beside the parameters."""
 
     def update(self, lessons: Sequence[Lesson]) -> tuple[np.ndarray, list[int]]:
         """One step of every policy that has lessons; lessons are ordered by policy.
@@ -125,10 +121,10 @@ class Learner:
         losses = self.gradients(lessons)
         present = sorted({lesson.policy for lesson in lessons})
         broken = self._clip(present)
-        self._optimizer.step()
+        self.optimizer.step()
         for policy in present:  # the fused step leaves no trace, and casts follow versions
             torch.autograd.graph.increment_version(self._policies.parameters(policy))
-        self._optimizer.zero_grad()
+        self.optimizer.zero_grad()
         return losses, broken
 
     def gradients(self, lessons: Sequence[Lesson]) -> np.ndarray:
@@ -170,7 +166,10 @@ class Learner:
         """(tokens,): each token's share of its policy's loss."""
         batch = self._batch(chunk)
         device = batch.input_ids.device
-        with self._policies.stacked([row[0].policy for row in chunk]):
+        with (
+            fast_backward(self._policies.model),
+            self._policies.stacked([row[0].policy for row in chunk]),
+        ):
             log_probs = packed_log_probs(self._policies.model.model, batch, self._temperature)
         advantages = _per_token(chunk, lambda lesson: lesson.per_token).to(device)
         weights = _per_token(chunk, lambda lesson: np.full(len(lesson.per_token), lesson.weight))
@@ -207,15 +206,17 @@ class Learner:
         return bool(self._settings.beta) or any(np.any(lesson.advantages) for lesson in row)
 
     def _chunks(self, rows: Sequence[list[Lesson]]) -> Iterator[list[list[Lesson]]]:
-        """Consecutive rows that fill a padded batch of at most `chunk_tokens`, or single ones."""
+        """Consecutive rows that fill a padded batch within the limits, or single ones."""
         chunk: list[list[Lesson]] = []
-        longest = 0
+        longest = predicted = 0
         for row in rows:
             length = columns([lesson.trajectory for lesson in row])
-            longest = max(longest, length)
-            if chunk and longest * (len(chunk) + 1) > self._chunk_tokens:
+            written = sum(lesson.trajectory.generated for lesson in row)
+            longest, predicted = max(longest, length), predicted + written
+            tokens = longest * (len(chunk) + 1)
+            if chunk and (tokens > self._limits.tokens or predicted > self._limits.predicted):
                 yield chunk
-                chunk, longest = [], length
+                chunk, longest, predicted = [], length, written
             chunk.append(row)
         if chunk:
             yield chunk

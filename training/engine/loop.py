@@ -7,7 +7,7 @@ policy's run does not depend on which others it shares the pass with (but for ro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,6 +43,21 @@ class Spent:
     update: float = 0.0
 
 
+@dataclass(frozen=True)
+class Step:
+    """What one step of some policies was."""
+
+    groups: Mapping[int, list[list[Trajectory]]]
+    """Of each policy alive, its episodes in groups of one prompt."""
+    lessons: list[Lesson]
+    losses: np.ndarray
+    """(policies,), before the update."""
+    broken: list[int]
+    """Policies whose gradient was not finite, which have not moved."""
+    sampling_seconds: float
+    update_seconds: float
+
+
 def train(
     policies: Policies,
     base: LoadedModel,
@@ -63,33 +78,61 @@ def train(
     """
     runs = [PolicyRun() for _ in range(len(policies))]
     learner = Learner(policies, settings, learning_rate, sampling.temperature, base, chunk_tokens)
-    longest = sampling.max_new_tokens * task.max_turns
     spent = spent or Spent()
-    for step in range(settings.steps):
+    for number in range(settings.steps):
         alive = [policy for policy, run in enumerate(runs) if run.failure is None]
         if not alive:
             break
-        start = time.perf_counter()
-        groups = _sample(policies, alive, task, sampling, settings, step_seed(seed, step))
-        sampled = time.perf_counter()
-        lessons: list[Lesson] = []
+        step = take_step(
+            policies,
+            learner,
+            task,
+            algorithm,
+            sampling,
+            settings,
+            alive=alive,
+            seed=seed,
+            number=number,
+        )
         for policy in alive:
-            lessons += lessons_of(policy, groups[policy], algorithm, longest)
-        losses, broken = learner.update(lessons)
-        for policy in alive:
-            episodes = [episode for group in groups[policy] for episode in group]
+            episodes = [episode for group in step.groups[policy] for episode in group]
             runs[policy].rewards.append(float(np.mean([episode.reward for episode in episodes])))
-            runs[policy].losses.append(float(losses[policy]))
+            runs[policy].losses.append(float(step.losses[policy]))
             runs[policy].tokens += sum(episode.generated for episode in episodes)
-        for policy in broken:
-            runs[policy].failure = f"the gradient of step {step} is not finite"
-        spent.sampling += sampled - start
-        spent.update += time.perf_counter() - sampled
+        for policy in step.broken:
+            runs[policy].failure = f"the gradient of step {number} is not finite"
+        spent.sampling += step.sampling_seconds
+        spent.update += step.update_seconds
         on_step(1)
     for policy, run in enumerate(runs):
         if run.failure is None and not policies.finite(policy):
             run.failure = "its weights are not finite"
     return runs
+
+
+def take_step(
+    policies: Policies,
+    learner: Learner,
+    task: Task,
+    algorithm: Algorithm,
+    sampling: SamplingSettings,
+    settings: RlSettings,
+    *,
+    alive: list[int],
+    seed: int,
+    number: int,
+) -> Step:
+    """Step `number` (from 0) of the policies that are alive: sample, score, update."""
+    start = time.perf_counter()
+    groups = _sample(policies, alive, task, sampling, settings, step_seed(seed, number))
+    sampled = time.perf_counter()
+    longest = sampling.max_new_tokens * task.max_turns
+    lessons: list[Lesson] = []
+    for policy in alive:
+        lessons += lessons_of(policy, groups[policy], algorithm, longest)
+    losses, broken = learner.update(lessons)
+    updated = time.perf_counter()
+    return Step(groups, lessons, losses, broken, sampled - start, updated - sampled)
 
 
 def step_seed(seed: int, step: int) -> int:

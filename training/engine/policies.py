@@ -43,17 +43,36 @@ class TrainedCopy:
             else:
                 self.trained[name] = nn.Parameter(parameter.detach().float())
                 self._casts.append((parameter, self.trained[name]))
-                parameter.register_post_accumulate_grad_hook(_hand_to(self.trained[name]))
-        self._versions = self._current()
+                parameter.register_post_accumulate_grad_hook(self._hand_to(self.trained[name]))
+        self._versions, self._taught = self._current(), False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module with the trained parameters."""
-        if self._versions != (current := self._current()):
-            self._versions = current
+        if self._stale():
+            self._versions, self._taught = self._current(), False
             with torch.no_grad():
                 for cast, parameter in self._casts:
                     cast.copy_(parameter)
         return self.module(*args, **kwargs)
+
+    def _stale(self) -> bool:
+        """Whether the casts differ from what they are of, as far as can be seen.
+
+        A fused optimizer leaves no trace in versions, but its gradients are dropped after a step.
+        """
+        dropped = self._taught and all(trained.grad is None for _, trained in self._casts)
+        return dropped or self._versions != self._current()
+
+    def _hand_to(self, trained: nn.Parameter) -> Callable[[Tensor], None]:
+        """Moves the gradient of a cast to the parameter that it was cast from."""
+
+        def hand_over(cast: Tensor) -> None:
+            assert cast.grad is not None
+            gradient, cast.grad = cast.grad, None
+            trained.grad = gradient.float() if trained.grad is None else trained.grad.add_(gradient)
+            self._taught = True
+
+        return hand_over
 
     def _current(self) -> list[int]:
         """How often each parameter has been changed."""
@@ -64,17 +83,6 @@ class TrainedCopy:
         if name == "module":
             raise AttributeError(name)
         return getattr(self.module, name)
-
-
-def _hand_to(trained: nn.Parameter) -> Callable[[Tensor], None]:
-    """Moves the gradient of a cast to the parameter that it was cast from."""
-
-    def hand_over(cast: Tensor) -> None:
-        assert cast.grad is not None
-        gradient, cast.grad = cast.grad, None
-        trained.grad = gradient.float() if trained.grad is None else trained.grad.add_(gradient)
-
-    return hand_over
 
 
 class Policies(ABC):

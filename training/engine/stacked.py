@@ -237,9 +237,9 @@ class _StackedDecoder(Decoder):
                 number = policy - self._policies.of_layer(layer).start
                 yield self._own_caches[number].layers[layer], start, end
 
-    def _forward(self, tokens: Tensor, mask: Tensor, last: Tensor) -> Tensor:
+    def _forward(self, tokens: Tensor, mask: Tensor, positions: Tensor, places: Tensor) -> Tensor:
         with self._policies.acting(self._owners.tolist(), self._cache, self._own_caches):
-            return super()._forward(tokens, mask, last)
+            return super()._forward(tokens, mask, positions, places)
 
 
 def check_multiplexing(model: LoadedModel) -> None:

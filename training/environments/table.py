@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from layerpick.training.environments.base import TextWorld
 from layerpick.training.errors import LayerpickError
-from layerpick.training.own_code import import_file
+from layerpick.training.own_code import IN_A_FILE, find_class, offered, own_class
 from layerpick.training.tasks.rows import parse_options
 
 DEFAULT_TIMEOUT = 10.0
@@ -48,8 +46,10 @@ def parse_world(text: str) -> WorldSpec:
     Raises LayerpickError for an unknown name or a bad time limit.
     """
     name, options = parse_options(text)
-    key = "file.py" if _FILE.fullmatch(name) else name.partition(":")[0]
+    key = "file.py" if IN_A_FILE.fullmatch(name) else name.partition(":")[0]
     kind = WORLDS.get(key)
+    if kind is None and name in offered("world"):
+        kind = WorldKind(name, "a world of an installed package", _offered)
     if kind is None:
         known = ", ".join(kind.pattern for kind in WORLDS.values())
         raise LayerpickError(f"There is no environment '{name}'; --env takes one of {known}.")
@@ -110,17 +110,15 @@ def _alfworld(name: str, options: Mapping[str, Any]) -> TextWorld:
 
 
 def _own(name: str, options: Mapping[str, Any]) -> TextWorld:
-    file, _, class_name = name.rpartition(":")
-    path = Path(file)
-    world = getattr(import_file(path, "environment"), class_name, None)
-    if not (isinstance(world, type) and issubclass(world, TextWorld)):
-        raise LayerpickError(
-            f"The environment file {path} has no class '{class_name}' that derives from TextWorld."
-        )
+    world = own_class(name, TextWorld, "environment")  # type: ignore[type-abstract]
     return construct(name, world, options)
 
 
-_FILE = re.compile(r".+\.py:\w+")
+def _offered(name: str, options: Mapping[str, Any]) -> TextWorld:
+    world = find_class(name, {}, TextWorld, "world")  # type: ignore[type-abstract]
+    return construct(name, world, options)
+
+
 WORLDS: Mapping[str, WorldKind] = {
     "FrozenLake-v1": WorldKind(
         "FrozenLake-v1", "cross the ice without falling into a hole", _toy, in_process=True

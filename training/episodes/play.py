@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from layerpick.training.episodes.decoding import Decoder, write_turns
@@ -19,6 +20,7 @@ from layerpick.training.episodes.rendering import Renderer
 from layerpick.training.episodes.trajectory import Trajectory, Turn, hash_text
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.progress import UNSEEN, Writing
 from layerpick.training.tasks.base import Episodes, Prompt, SingleTurnTask, StepResult, Task
 from layerpick.training.tasks.forms import closing_token
 
@@ -33,7 +35,7 @@ class SamplingSettings:
     stop: tuple[str, ...] = ()
     """Strings that end a turn; the tokens that hold them are kept, the text is cut before."""
     rows: int = 64
-    """Episodes decoded at a time."""
+    """Episodes of each policy that are decoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,15 @@ def play(
     seed: int,
     streams: Sequence[int] = (0,),
     make_decoder: Callable[[Sequence[int]], Decoder] | None = None,
-    on_done: Callable[[int], None] = lambda _: None,
+    first: int = 0,
+    progress: Writing = UNSEEN,
 ) -> list[Trajectory]:
     """Sample `group_size` episodes for each prompt; in order of stream, prompt, then sample.
 
     `streams` are independent repetitions under one seed. `make_decoder` gives the decoder of a
     batch from the index into `streams` of each of its rows, which never decreases; without it,
-    `model` decodes all of them. `on_done` is told how many episodes have just ended.
+    `model` decodes all of them. `first` is the number of the first prompt where these are part of
+    more: its noise is that of its place among all. `progress` is told of what is written.
     """
     make_decoder = make_decoder or (
         lambda owners: Decoder(model.model, model.tokenizer.pad_token_id, len(owners))
@@ -75,8 +79,10 @@ def play(
         for sample in range(group_size)
     ]
     trajectories: list[Trajectory] = []
-    for start in range(0, len(slots), settings.rows):
-        part = slots[start : start + settings.rows]
+    longest = max(map(len, tokens), default=0) + settings.max_new_tokens * task.max_turns
+    size = min(settings.rows * len(streams), rows_that_fit(model, longest))
+    for start in range(0, len(slots), size):
+        part = slots[start : start + size]
         rows = [
             _Row(
                 index,
@@ -85,18 +91,18 @@ def play(
                 prompts[slot.group],
                 list(tokens[slot.group]),
                 hash_text(prompts[slot.group].state or str(prompts[slot.group].content)),
-                noise(seed, streams[owner], slot),
+                noise(seed, streams[owner], Slot(first + slot.group, slot.sample)),
             )
             for index, (owner, slot) in enumerate(part)
         ]
         single_turn = isinstance(task, SingleTurnTask)
-        batch = _Batch(model, renderer, rows, settings, single_turn=single_turn)
+        batch = _Batch(model, renderer, rows, settings, progress, single_turn=single_turn)
         episodes = task.open([row.prompt for row in rows])
         try:
             trajectories += batch.play(episodes, make_decoder)
         finally:
             episodes.close()
-        on_done(len(part))
+        progress.ended(len(part))
     return trajectories
 
 
@@ -133,6 +139,7 @@ class _Batch:
         renderer: Renderer,
         rows: list[_Row],
         settings: SamplingSettings,
+        progress: Writing,
         *,
         single_turn: bool,
     ):
@@ -140,6 +147,7 @@ class _Batch:
         self._renderer = renderer
         self._rows = rows
         self._settings = settings
+        self._progress = progress
         self._single_turn = single_turn
         self._context = context_length(model)
         self._stops = Stops(model, settings.stop)
@@ -148,7 +156,8 @@ class _Batch:
         self, episodes: Episodes, make_decoder: Callable[[Sequence[int]], Decoder]
     ) -> list[Trajectory]:
         """Alternate between the model's turns and the episodes' answers until all are done."""
-        decoder, logits = self._read_prompts(make_decoder)
+        copies: Tensor | None
+        decoder, logits, copies = self._read_prompts(make_decoder)
         live = self._rows
         while live:
             limit = self._settings.max_new_tokens
@@ -158,7 +167,9 @@ class _Batch:
                 np.stack([row.noise.random(limit) for row in live]),
                 self._settings.temperature,
                 self._stops.ends,
+                copies,
                 drop_finished=self._single_turn,
+                on_tokens=self._progress.wrote,
             )
             texts = [self._stops.text(tokens) for tokens in written]
             results = episodes.step(
@@ -174,14 +185,16 @@ class _Batch:
             live = [live[index] for index in going]
             if live:
                 logits = decoder.extend([replies[index] for index in going])
+                copies = None
         return [row.trajectory() for row in self._rows]
 
     def _read_prompts(
         self, make_decoder: Callable[[Sequence[int]], Decoder]
-    ) -> tuple[Decoder, Tensor]:
-        """A decoder that has read every row's prompt, and the logits of the first tokens.
+    ) -> tuple[Decoder, Tensor, Tensor]:
+        """A decoder that has read every row's prompt, and logits of the first tokens.
 
-        Samples of one prompt stand side by side: it is read once, then repeated.
+        Samples of one prompt stand side by side: it is read once, then repeated. Its logits are
+        not: of each row, the last tensor names its row of the logits.
         """
         first = [
             index
@@ -192,17 +205,18 @@ class _Batch:
         decoder = make_decoder([self._rows[index].owner for index in first])
         logits = decoder.extend([self._rows[index].tokens for index in first])
         repeats = np.diff([*first, len(self._rows)])
-        copies = np.repeat(np.arange(len(first)), repeats).tolist()
+        copies = torch.from_numpy(np.repeat(np.arange(len(first)), repeats))
         if len(copies) > len(first):
-            decoder.keep(copies)
-            logits = logits[copies]
-        return decoder, logits
+            decoder.keep(copies.tolist())
+        return decoder, logits, copies
 
     def _answer(self, row: _Row, written: list[int], result: StepResult) -> list[int]:
         """Record a turn and its result; returns what the row reads next, [] when it is over."""
         start = len(row.tokens)
         row.tokens += written
-        row.turns.append(Turn(start, len(row.tokens), row.observation, result.reward))
+        full = len(written) == self._settings.max_new_tokens
+        cut = full and not self._stops.ends(written)
+        row.turns.append(Turn(start, len(row.tokens), row.observation, result.reward, cut))
         row.failure = result.failure
         if result.done:
             return []
@@ -248,6 +262,30 @@ class Stops:
         text = self._decode(written, skip_special_tokens=True)
         cuts = [text.find(stop) for stop in self._stop if stop in text]
         return text[: min(cuts)] if cuts else text
+
+
+def rows_that_fit(model: LoadedModel, tokens: int) -> int:
+    """How many episodes of so many tokens can be decoded at a time, by their keys and values.
+
+    They may take what the weights leave of half of the device's memory: of all of it, not of what
+    is free just now, so that a run is batched alike whenever it is repeated.
+    """
+    config = model.model.config.get_text_config(decoder=True)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = model.model.get_input_embeddings().weight.element_size()
+    weights = sum(each.numel() * each.element_size() for each in model.model.parameters())
+    room = device_memory(model.device) / 2 - weights
+    return max(1, int(room / (tokens * len(model.layers) * 2 * heads * width * size)))
+
+
+def device_memory(device: torch.device) -> int:
+    """All memory of a GPU, or of the machine, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    import psutil
+
+    return int(psutil.virtual_memory().total)
 
 
 def context_length(model: LoadedModel) -> int:

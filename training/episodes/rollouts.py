@@ -7,22 +7,28 @@ as JSON in its header. Reading one runs no code.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+import torch
+from pydantic import Field, TypeAdapter
 
 from layerpick.training.algorithms.base import Algorithm, group_rewards
 from layerpick.training.episodes.play import SamplingSettings, play
-from layerpick.training.episodes.trajectory import Trajectory, Turn
-from layerpick.training.errors import LayerpickError, NoSignalError
-from layerpick.training.files import replacing
+from layerpick.training.episodes.trajectory import Trajectory, Turn, share_cut
+from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.progress import UNSEEN, Writing
+from layerpick.training.reading import reading
 from layerpick.training.tasks.base import Task
 from layerpick.training.tasks.forms import in_words
+from layerpick.training.tensor_files import read_tensors, save_tensors
+from layerpick.training.values import LARGEST, NonNegative
 
 FORMAT = "layerpick-rollouts-1"
 
@@ -35,11 +41,11 @@ class RolloutOrigin:
     task: str
     data: str
     """Fingerprint of the task's data."""
-    prompts: int
-    group_size: int
-    max_new_tokens: int
-    max_turns: int
-    temperature: float
+    prompts: Annotated[int, Field(ge=1)]
+    group_size: Annotated[int, Field(ge=1)]
+    max_new_tokens: Annotated[int, Field(ge=1)]
+    max_turns: Annotated[int, Field(ge=1)]
+    temperature: NonNegative
     seed: int
     prompt_form: str | None = None
     """The form of the prompts, in words; None in files of older versions."""
@@ -80,6 +86,11 @@ class Rollouts:
         return sum(trajectory.generated for trajectory in self.trajectories)
 
     @property
+    def cut(self) -> float:
+        """Share of episodes with a turn that was cut off by the longest length."""
+        return share_cut(self.trajectories)
+
+    @property
     def max_trajectory_tokens(self) -> int:
         """The most tokens that a trajectory could have had the model write."""
         return self.origin.max_new_tokens * self.origin.max_turns
@@ -102,14 +113,14 @@ def sample_rollouts(
     group_size: int,
     sampling: SamplingSettings,
     seed: int,
-    on_done: Callable[[int], None] = lambda _: None,
+    progress: Writing = UNSEEN,
 ) -> Rollouts:
     """Sample `group_size` episodes for each of `prompts` training prompts.
 
     Raises LayerpickError when the data does not fit.
     """
     rows = task.prompts("train", prompts, seed)
-    trajectories = play(model, task, rows, group_size, sampling, seed=seed, on_done=on_done)
+    trajectories = play(model, task, rows, group_size, sampling, seed=seed, progress=progress)
     origin = rollout_origin(model, task, prompts, group_size, sampling, seed)
     return Rollouts(origin, tuple(trajectories))
 
@@ -138,31 +149,15 @@ def rollout_origin(
     )
 
 
-def require_signal(rollouts: Rollouts, algorithm: Algorithm) -> int:
-    """Number of groups with any advantage. Raises NoSignalError when there is none."""
-    with_signal = sum(
+def groups_with_signal(rollouts: Rollouts, algorithm: Algorithm) -> int:
+    """Number of groups with any advantage."""
+    return sum(
         any(np.any(turns != 0) for turns in group) for group in rollouts.advantages(algorithm)
     )
-    if with_signal == 0:
-        mean = rollouts.mean_reward
-        advice = (
-            "the model never earns a reward: give an easier data set, a --template that shows the "
-            "form of the answer, or more --max-new-tokens"
-            if mean <= 0
-            else "every completion of a prompt earns the same: give a harder data set, a higher "
-            "--temperature, or a larger --group-size"
-        )
-        raise NoSignalError(
-            f"None of the {len(rollouts.groups)} groups has reward variance (mean reward "
-            f"{mean:.2f}), so there is nothing for RL to learn from; {advice}."
-        )
-    return with_signal
 
 
 def save_rollouts(rollouts: Rollouts, path: Path) -> None:
     """Write rollouts to a safetensors file, whole or not at all."""
-    from safetensors.numpy import save_file
-
     episodes = rollouts.trajectories
     turns = [turn for episode in episodes for turn in episode.turns]
     arrays = {
@@ -173,6 +168,7 @@ def save_rollouts(rollouts: Rollouts, path: Path) -> None:
         "turns_per_episode": np.array([len(e.turns) for e in episodes], dtype=np.int64),
         "turn_spans": np.array([(turn.start, turn.end) for turn in turns], dtype=np.int64),
         "turn_rewards": np.array([turn.reward for turn in turns], dtype=np.float64),
+        "turn_cuts": np.array([turn.cut for turn in turns], dtype=np.int64),
     }
     header = {
         "format": FORMAT,
@@ -180,42 +176,70 @@ def save_rollouts(rollouts: Rollouts, path: Path) -> None:
         "observations": json.dumps([turn.observation for turn in turns]),
         "failures": json.dumps([episode.failure for episode in episodes]),
     }
-    with replacing(path) as temporary:
-        save_file(arrays, temporary, metadata=header)
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+    save_tensors(path, tensors, header)
 
 
 def load_rollouts(path: Path, model: LoadedModel | None = None) -> Rollouts:
     """Read rollouts, if given a model, those of its weights.
 
-    Raises LayerpickError for a file that is none, or that other weights wrote.
+    Raises LayerpickError for a file that is none, that is damaged or contradicts itself, or that
+    other weights wrote.
     """
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise LayerpickError(f"The rollouts file {path} does not exist.")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise LayerpickError(f"{path} is not a readable rollouts file: {error}.") from error
-    if header.get("format") != FORMAT:
-        raise LayerpickError(f"{path} does not hold rollouts of format {FORMAT}.")
-    origin = RolloutOrigin(**json.loads(header["origin"]))
+    what, remedy = "rollouts", "sample anew, with --save-rollouts"
+    tensors, header = read_tensors(path, FORMAT, what, remedy, must_be_signed=False)
+    with reading(path, what, remedy):
+        origin = TypeAdapter(RolloutOrigin).validate_json(header["origin"])
+        episodes = _episodes({name: tensor.numpy() for name, tensor in tensors.items()}, header)
+        _check(episodes, origin, None if model is None else len(model.tokenizer))
     if model is not None and origin.weights_hash != model.identity.weights_hash:
         raise LayerpickError(
             f"{path} was sampled with other weights than {model.identity.name}'s: sample anew "
             f"with this model and --save-rollouts."
         )
-    return Rollouts(origin, _episodes(arrays, header))
+    return Rollouts(origin, episodes)
 
 
-def _episodes(arrays: dict[str, Any], header: dict[str, str]) -> tuple[Trajectory, ...]:
-    spans = arrays["turn_spans"].reshape(-1, 2).tolist()
+def _check(episodes: Sequence[Trajectory], origin: RolloutOrigin, words: int | None) -> None:
+    """Raise ValueError unless episodes are what the origin says: groups, turns, numbers, tokens."""
+    if len(episodes) != origin.prompts * origin.group_size:
+        raise ValueError(f"it holds {len(episodes)} episodes")
+    for index, episode in enumerate(episodes):
+        if episode.group != episodes[index - index % origin.group_size].group:
+            raise ValueError(f"episode {index} is in another group than its neighbours")
+        numbers = [episode.reward, *(turn.reward for turn in episode.turns)]
+        if not all(math.isfinite(number) and abs(number) <= LARGEST for number in numbers):
+            raise ValueError(f"episode {index} has a reward that is no number")
+        least, most = min(episode.tokens, default=0), max(episode.tokens, default=0)
+        if least < 0 or (words is not None and most >= words):
+            raise ValueError(f"episode {index} holds a token that the model does not have")
+
+
+def _episodes(
+    arrays: Mapping[str, np.ndarray], header: Mapping[str, str]
+) -> tuple[Trajectory, ...]:
+    """Trajectories from arrays. Raises whatever comes of arrays that are not `save_rollouts`'s."""
+    observations, failures = json.loads(header["observations"]), json.loads(header["failures"])
+    texts = [text for text in (*observations, *failures) if text is not None]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("an observation or failure is no text")
+    whole = ("group", "lengths", "tokens", "turns_per_episode", "turn_spans")
+    if any(arrays[name].dtype != np.int64 or (arrays[name] < 0).any() for name in whole):
+        raise ValueError("a count is no count")
+    for counts, counted in (("lengths", "tokens"), ("turns_per_episode", "turn_spans")):
+        if int(arrays[counts].sum()) != len(arrays[counted]):
+            raise ValueError(f"{counts} do not add up")
+    cuts = arrays.get("turn_cuts", np.zeros(len(observations)))  # older files do not say
     turns = [
-        Turn(start, end, observation, reward)
-        for (start, end), observation, reward in zip(
-            spans, json.loads(header["observations"]), arrays["turn_rewards"].tolist(), strict=True
+        Turn(start, end, observation, reward, bool(cut))
+        for (start, end), observation, reward, cut in zip(
+            arrays["turn_spans"].reshape(-1, 2).tolist(),
+            observations,
+            arrays["turn_rewards"].tolist(),
+            cuts.tolist(),
+            strict=True,
         )
     ]
     token_ends = np.cumsum(arrays["lengths"])
@@ -229,7 +253,7 @@ def _episodes(arrays: dict[str, Any], header: dict[str, str]) -> tuple[Trajector
             turn_ends.tolist(),
             arrays["turns_per_episode"].tolist(),
             arrays["rewards"].tolist(),
-            json.loads(header["failures"]),
+            failures,
             strict=True,
         )
     )

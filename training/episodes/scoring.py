@@ -11,8 +11,10 @@ import numpy as np
 from layerpick.training.algorithms.base import group_rewards
 from layerpick.training.engine.policies import BASE_STREAM, Policies
 from layerpick.training.episodes.play import SamplingSettings, play
-from layerpick.training.episodes.trajectory import Trajectory, hash_text
+from layerpick.training.episodes.trajectory import Trajectory, hash_text, share_cut
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.processes import ALONE, Processes
+from layerpick.training.progress import UNSEEN, Writing
 from layerpick.training.tasks.base import Prompt, Task
 
 PROMPTS_SEED = 0
@@ -42,6 +44,8 @@ class HeldOutScore:
     """Mean reward of each prompt's episodes."""
     tokens: int
     """Tokens written."""
+    cut: float
+    """Share of episodes with a turn that was cut off by the longest length."""
 
     @property
     def mean(self) -> float:
@@ -67,23 +71,52 @@ def score_model(
     on: HeldOut,
     seed: int,
     stream: int = BASE_STREAM,
+    group: Processes = ALONE,
+    progress: Writing = UNSEEN,
 ) -> HeldOutScore:
-    """Score a model as it is; `stream` is that of its sampling noise."""
-    episodes = play(model, task, on.prompts, on.samples, sampling, seed=seed, streams=(stream,))
-    return score_of(episodes, on)
+    """Score a model as it is; `stream` is that of its sampling noise.
+
+    The processes of a group score a share of the prompts each, and all have the score.
+    """
+    own = group.share(len(on.prompts))
+    part = HeldOut(on.prompts[own], on.samples)
+    with group.in_step(model.model):
+        episodes = play(
+            model, task, part.prompts, part.samples, sampling,
+            seed=seed, streams=(stream,), first=own.start, progress=progress,
+        )  # fmt: skip
+    score = score_of(episodes, part)
+    cut = group.gather([each.cut for each in episodes])
+    return HeldOutScore(
+        tuple(group.gather(score.by_prompt)),
+        sum(group.gather([score.tokens])),
+        sum(cut) / max(len(cut), 1),
+    )
 
 
 def score_policies(
-    policies: Policies, task: Task, sampling: SamplingSettings, on: HeldOut, seed: int
+    policies: Policies,
+    task: Task,
+    sampling: SamplingSettings,
+    on: HeldOut,
+    seed: int,
+    chosen: Sequence[int] | None = None,
 ) -> list[HeldOutScore]:
-    """Score every policy, in order."""
-    return [score_of(own, on) for own in play_policies(policies, task, sampling, on, seed)]
+    """Score every policy, or the chosen ones, in order."""
+    played = play_policies(policies, task, sampling, on, seed, chosen)
+    return [score_of(own, on) for own in played]
 
 
 def play_policies(
-    policies: Policies, task: Task, sampling: SamplingSettings, on: HeldOut, seed: int
+    policies: Policies,
+    task: Task,
+    sampling: SamplingSettings,
+    on: HeldOut,
+    seed: int,
+    chosen: Sequence[int] | None = None,
 ) -> list[list[Trajectory]]:
-    """Every policy's episodes on these prompts, in order."""
+    """Every policy's episodes on these prompts, or the chosen ones' (ascending), in order."""
+    asked = range(len(policies)) if chosen is None else chosen
     episodes = play(
         policies.model,
         task,
@@ -91,10 +124,10 @@ def play_policies(
         on.samples,
         sampling,
         seed=seed,
-        streams=policies.streams,
-        make_decoder=policies.decoder,
+        streams=[policies.streams[policy] for policy in asked],
+        make_decoder=lambda owners: policies.decoder([asked[owner] for owner in owners]),
     )
-    share = len(episodes) // len(policies)
+    share = len(episodes) // len(asked)
     return [episodes[start : start + share] for start in range(0, len(episodes), share)]
 
 
@@ -102,4 +135,5 @@ def score_of(episodes: Sequence[Trajectory], on: HeldOut) -> HeldOutScore:
     """The score that one policy's episodes make."""
     rewards = group_rewards(episodes).reshape(len(on.prompts), on.samples)
     means = tuple(float(value) for value in rewards.mean(axis=1))
-    return HeldOutScore(means, sum(episode.generated for episode in episodes))
+    tokens = sum(episode.generated for episode in episodes)
+    return HeldOutScore(means, tokens, share_cut(episodes))

@@ -8,9 +8,13 @@ were written by the model; everything else is context and is never trained on.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+MANY_CUT = 0.1
+"""Share of completions cut off above which a person is warned."""
 
 
 def hash_text(text: str) -> str:
@@ -28,6 +32,8 @@ class Turn:
     """`hash_text` of what the model saw last: equal hashes are equal states (GiGPO's anchors)."""
     reward: float
     """Reward given for this turn alone."""
+    cut: bool = False
+    """Whether it was ended by the longest length, not by the model."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,16 @@ class Trajectory:
         return mask
 
     @property
+    def cut(self) -> bool:
+        """Whether any turn was cut off."""
+        return any(turn.cut for turn in self.turns)
+
+    @property
     def generated(self) -> int:
         """Number of tokens the model wrote."""
         return sum(turn.end - turn.start for turn in self.turns)
+
+
+def share_cut(trajectories: Sequence[Trajectory]) -> float:
+    """Share of episodes with a turn that was cut off; 0 of none."""
+    return sum(each.cut for each in trajectories) / max(len(trajectories), 1)

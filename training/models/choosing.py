@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from layerpick.training.errors import LayerpickError
 
-_COUNTED = re.compile(r"(top|middle|every):(\d+)")
+_COUNTED = re.compile(r"(top|middle|every):([0-9]{1,9})")
 
 
 def needs_ranking(text: str) -> bool:
@@ -27,7 +27,7 @@ def choose_layers(
     if text == "all":
         return tuple(range(count))
     kind, number = _parsed(text)
-    if kind == "middle":
+    if kind == "middle" and number:
         wanted = min(number, count)
         start = (count - wanted) // 2
         return tuple(range(start, start + wanted))
@@ -35,7 +35,7 @@ def choose_layers(
         return tuple(range(0, count, number))
     if kind == "top" and number and ranking is not None:
         return tuple(sorted(ranking[:number]))
-    if not re.fullmatch(r"\d+(,\d+)*", text):
+    if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", text):
         ranked = "auto, top:3, " if ranking is not None else ""
         raise LayerpickError(
             f"{option} '{text}' is none of: {ranked}all, 0,4,8 (numbers), middle:5, every:3."

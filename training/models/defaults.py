@@ -7,18 +7,23 @@ the same. What a person gives on the command line always wins.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from layerpick.training.errors import LayerpickError
+from layerpick.training.reading import reading
 from layerpick.training.tasks.base import TaskSettings
+from layerpick.training.values import Positive
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 DEFAULTS_FILE = "task.json"
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class TaskDefaults:
     """Settings that suit a model; None leaves the tool's own default."""
 
@@ -27,10 +32,10 @@ class TaskDefaults:
     template: str | None = None
     stop: tuple[str, ...] = ()
     env: str | None = None
-    max_turns: int | None = None
-    max_new_tokens: int | None = None
-    temperature: float | None = None
-    learning_rate: float | None = None
+    max_turns: Annotated[int, Field(ge=1)] | None = None
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Positive | None = None
+    learning_rate: Positive | None = None
     """Rate of the reference sweep of this model."""
 
 
@@ -50,13 +55,9 @@ def read_defaults(folder: Path, task: str) -> TaskDefaults:
     path = folder / DEFAULTS_FILE
     if not path.is_file():
         return TaskDefaults()
-    try:
-        values = json.loads(path.read_text("utf-8"))
-        values["stop"] = tuple(values.get("stop", ()))
-        defaults = TaskDefaults(**values)
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
-        known = ", ".join(field.name for field in fields(TaskDefaults))
-        raise LayerpickError(f"{path} is not valid ({error}); it may hold only {known}.") from error
+    known = ", ".join(field.name for field in fields(TaskDefaults))
+    with reading(path, "a model's defaults", f"it may hold only {known}, each of its own type"):
+        defaults = TypeAdapter(TaskDefaults).validate_json(path.read_bytes())
     if defaults.task != task:
         return TaskDefaults()
     if defaults.dataset and (folder / defaults.dataset).is_file():

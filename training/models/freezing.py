@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from layerpick.training.engine.policies import FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.errors import LayerpickError
@@ -30,13 +31,32 @@ class FreezingError(LayerpickError):
 
 
 @dataclass(frozen=True)
+class Boost:
+    """Layers that train at a multiple of everything else's rate."""
+
+    layers: tuple[int, ...]
+    """Ascending."""
+    factor: float
+    """Above 0."""
+
+
+@dataclass(frozen=True)
 class Trainable:
     """What a run trains."""
 
     layers: tuple[int, ...] | None
     """Decoder layers, ascending; None: every parameter of the model."""
-    parameters: Mapping[str, nn.Parameter]
-    """By their names in the model; float32."""
+    network: nn.Module
+    names: tuple[str, ...]
+    """Of the parameters, in the model."""
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Multiples of the learning rate, by name, of those that do not train at the rate itself."""
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """By their names; float32. Sharding (FSDP2) puts others in place of those there were."""
+        found = dict(self.network.named_parameters())
+        return {name: found[name] for name in self.names}
 
     @property
     def count(self) -> int:
@@ -49,7 +69,9 @@ class Trainable:
         return FULL_STREAM if self.layers is None else FIRST_LAYER_STREAM + self.layers[0]
 
 
-def freeze(model: LoadedModel, layers: Sequence[int] | None) -> Trainable:
+def freeze(
+    model: LoadedModel, layers: Sequence[int] | None, boost: Boost | None = None
+) -> Trainable:
     """Let exactly the named layers require gradients, in float32; all else keeps its format.
 
     Raises FreezingError when a parameter of theirs is also used elsewhere in the model.
@@ -64,7 +86,10 @@ def freeze(model: LoadedModel, layers: Sequence[int] | None) -> Trainable:
         # bfloat16 swallows small Adam updates.
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
-    trainable = Trainable(None if layers is None else tuple(sorted(layers)), names)
+    boosted = tuple(model.layers.prefix(layer) for layer in boost.layers) if boost else ()
+    factors = {name: boost.factor for name in names if boost and name.startswith(boosted)}
+    chosen = None if layers is None else tuple(sorted(layers))
+    trainable = Trainable(chosen, network, tuple(names), factors)
     check_gradients(network, trainable)
     return trainable
 
@@ -73,7 +98,8 @@ def thaw(model: LoadedModel, trainable: Trainable, dtype: torch.dtype) -> None:
     """Undo `freeze`: nothing requires gradients, and everything has one format again."""
     model.model.requires_grad_(False)
     for parameter in trainable.parameters.values():
-        parameter.data = parameter.data.to(dtype)
+        if parameter.dtype != dtype:
+            parameter.data = parameter.data.to(dtype)
 
 
 @contextmanager
@@ -137,7 +163,7 @@ class ChangeCheck:
         self._moving = [
             name
             for name, parameter in self._trainable.parameters.items()
-            if learning_rate and parameter.grad is not None and bool(parameter.grad.any())
+            if learning_rate and parameter.grad is not None and bool(local(parameter.grad).any())
         ]
         return bool(self._moving)
 
@@ -150,8 +176,25 @@ class ChangeCheck:
         _compare("changed in a step", self._moving, (n for n in changed if n not in idle))
 
     def _checksums(self) -> dict[str, int]:
-        sums = {name: _checksum(p.detach()) for name, p in self._network.named_parameters()}
+        sums = {name: _checksum(local(p.detach())) for name, p in self._network.named_parameters()}
         return dict(zip(sums, torch.stack([s.cpu() for s in sums.values()]).tolist(), strict=True))
+
+
+def local(value: Tensor) -> Tensor:
+    """The part of a sharded tensor (FSDP2) that is in this process; another tensor itself."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def whole(value: Tensor) -> Tensor:
+    """All of a sharded tensor, for which all processes must ask; another tensor itself."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def alike(value: Tensor, model: Tensor) -> Tensor:
+    """A whole tensor, sharded as another of its shape is."""
+    if not isinstance(model, DTensor):
+        return value
+    return distribute_tensor(value.to(model.device), model.device_mesh, model.placements)
 
 
 def _checksum(values: Tensor) -> Tensor:

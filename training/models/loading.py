@@ -14,11 +14,14 @@ from typing import Any
 import torch
 
 from layerpick.training.errors import LayerpickError
+from layerpick.training.models.formats import number_format
 from layerpick.training.models.layers import DecoderLayers, find_decoder_layers
 from layerpick.training.models.sources import ModelFolder, locate
+from layerpick.training.reading import reading, reason_of
+from layerpick.training.tensor_files import require_finite
 
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "spiece*")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_FETCH_AGAIN = "fetch the model again"
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def load_model(
 ) -> LoadedModel:
     """Load a model by Hub id, local folder or .gguf file.
 
-    dtype `auto` is bfloat16 on CUDA and float32 elsewhere; device `auto` is CUDA where there is
+    dtype `auto` is what pays (see `number_format`); device `auto` is CUDA where there is
     one, else the CPU. Raises LayerpickError for everything that makes the model unfit: missing,
     damaged, not causal, no tokenizer, no pad token, no decoder layers.
     """
@@ -72,10 +75,15 @@ def load_model(
     folder = locate(name, revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     config = read_config(folder, trust_remote_code)
     tokenizer = _tokenizer(folder, pad_token, trust_remote_code)
-    model = _weights(folder, config, _dtype(dtype, target), trust_remote_code)
-    layers = find_decoder_layers(model)
-    model.to(target).eval().requires_grad_(False)
-    _refuse_if_not_causal(name, model)
+    model = _weights(folder, config, number_format(dtype, target, config), trust_remote_code)
+    require_finite(
+        dict(model.named_parameters()), f"{name}: the weight", "the files are damaged, get new ones"
+    )
+    with reading(folder.path / "config.json", "a model's configuration", _FETCH_AGAIN):
+        layers = find_decoder_layers(model)
+        model.to(target).eval().requires_grad_(False)
+        first, second = _first_predictions(model)
+    _refuse_if_not_causal(name, model, first, second)
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         raise LayerpickError(
             f"The tokenizer of {name} has {len(tokenizer)} tokens and its embedding only "
@@ -91,19 +99,13 @@ def _device(device: str) -> torch.device:
     try:
         target = torch.device(device)
         torch.empty(0, device=target)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         raise LayerpickError(
             f"The device '{device}' is not available here: use --device cpu."
         ) from error
+    if target.type == "meta":
+        raise LayerpickError("The device 'meta' holds no numbers: use --device cpu.")
     return target
-
-
-def _dtype(dtype: str, device: torch.device) -> torch.dtype:
-    if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if dtype not in DTYPES:
-        raise LayerpickError(f"The dtype '{dtype}' is unknown: use auto, {', '.join(DTYPES)}.")
-    return DTYPES[dtype]
 
 
 def read_config(folder: ModelFolder, trust_remote_code: bool) -> Any:
@@ -113,14 +115,14 @@ def read_config(folder: ModelFolder, trust_remote_code: bool) -> Any:
 
     try:
         config = AutoConfig.from_pretrained(folder.path, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a library's: whatever it is, the file is at fault
         if "trust_remote_code" in str(error):
             raise LayerpickError(
                 f"{folder.name} needs code from its own repository, which would run on your "
                 f"machine: read it, then use --trust-remote-code."
             ) from error
         raise LayerpickError(
-            f"The config.json of {folder.name} cannot be read: {_first_line(error)}."
+            f"The config.json of {folder.name} cannot be read: {reason_of(error)}."
         ) from error
     known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     if config.is_encoder_decoder or not (known or hasattr(config, "auto_map")):
@@ -143,9 +145,9 @@ def _tokenizer(folder: ModelFolder, pad_token: str | None, trust_remote_code: bo
         tokenizer = AutoTokenizer.from_pretrained(
             folder.path, trust_remote_code=trust_remote_code, padding_side="left"
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # a library's: whatever it is, the files are at fault
         raise LayerpickError(
-            f"The tokenizer of {folder.name} in {folder.path} cannot be read: {_first_line(error)}."
+            f"The tokenizer of {folder.name} in {folder.path} cannot be read: {reason_of(error)}."
         ) from error
     if pad_token is not None:
         if tokenizer.convert_tokens_to_ids(pad_token) in (None, tokenizer.unk_token_id):
@@ -161,7 +163,6 @@ def _tokenizer(folder: ModelFolder, pad_token: str | None, trust_remote_code: bo
 
 
 def _weights(folder: ModelFolder, config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -175,10 +176,11 @@ def _weights(folder: ModelFolder, config: Any, dtype: torch.dtype, trust_remote_
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
         )
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+    except Exception as error:  # a library's: whatever it is, the files are at fault
         raise LayerpickError(
             f"The weights of {folder.name} in {folder.path} cannot be read "
-            f"({_first_line(error)}): the files are truncated or damaged, fetch them again."
+            f"({reason_of(error)}): the files are truncated or damaged, or its config.json is; "
+            f"fetch them again."
         ) from error
     missing = sorted(report["missing_keys"])
     if missing:
@@ -191,17 +193,23 @@ def _weights(folder: ModelFolder, config: Any, dtype: torch.dtype, trust_remote_
 
 
 @torch.no_grad()
-def _refuse_if_not_causal(name: str, model: Any) -> None:
-    """An encoder lets its first token see the second: change that one and compare."""
+def _first_predictions(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """What follows the first token of two texts that differ in their second: (vocabulary,) each.
+
+    Raises ValueError where the model does not work at all.
+    """
     device = model.get_input_embeddings().weight.device
     pair = torch.tensor([[0, 1], [0, 2]], device=device)
     first, second = model(input_ids=pair).logits[:, 0].float()
+    if not (first.isfinite().all() and second.isfinite().all()):
+        raise ValueError("with it, the model's predictions are not finite")
+    return first, second
+
+
+def _refuse_if_not_causal(name: str, model: Any, first: torch.Tensor, second: torch.Tensor) -> None:
+    """An encoder lets its first token see the second: change that one and compare."""
     if not torch.allclose(first, second, rtol=1e-2, atol=1e-2 * float(first.abs().max())):
         raise LayerpickError(
             f"{name} is an encoder ({type(model).__name__}): a token's prediction depends on later "
             f"tokens, so it cannot write text left to right."
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

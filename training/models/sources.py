@@ -13,6 +13,7 @@ from pathlib import Path
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import cache_folder, hash_files, replacing
+from layerpick.training.reading import reading, reason_of
 
 _DESCRIPTION_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 
@@ -44,7 +45,7 @@ def locate(
 
     Raises LayerpickError when it is missing, cannot be fetched, or has no acceptable weights.
     """
-    path = Path(name).expanduser()
+    path = _home_expanded(name)
     if path.suffix == ".gguf":
         folder, commit = _from_gguf(path), None
     elif path.is_dir():
@@ -64,6 +65,13 @@ def locate(
     if not (folder / "config.json").is_file():
         raise LayerpickError(f"{name} has no config.json, so it is not a Hugging Face model.")
     return ModelFolder(name, folder, commit, _weight_files(name, folder, allow_pickle))
+
+
+def _home_expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise LayerpickError(f"{name}: there is no home folder of that user.") from error
 
 
 def _weight_files(name: str, folder: Path, allow_pickle: bool) -> tuple[Path, ...]:
@@ -87,7 +95,10 @@ def _check_shards(name: str, folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return
-    needed = set(json.loads(index.read_text())["weight_map"].values())
+    with reading(index, "an index of weight files", "fetch the model again"):
+        needed = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        if not needed or not all(Path(shard).name == shard for shard in needed):
+            raise ValueError("it lists no files of this folder")
     missing = sorted(shard for shard in needed if not (folder / shard).is_file())
     if missing:
         raise LayerpickError(
@@ -147,9 +158,8 @@ def _from_gguf(path: Path) -> Path:
         tokenizer = AutoTokenizer.from_pretrained(**place)
         model = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise LayerpickError(
-            f"The GGUF file {path} could not be read ({reason}): it is damaged, or of an "
+            f"The GGUF file {path} could not be read ({reason_of(error)}): it is damaged, or of an "
             f"architecture that transformers does not convert."
         ) from error
     # The reader has dequantised every tensor; these marks alone would forbid saving them.

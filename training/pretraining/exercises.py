@@ -95,23 +95,6 @@ def recall(pairs: int, asked: int = 1) -> Skill:
     return draw
 
 
-def chains(links: int) -> Skill:
-    """`a=4 c=a+3 b=c-1 b?`: each name is defined by the one before; the last is asked for."""
-
-    def draw(generator: random.Random) -> Exercise:
-        names = generator.sample(LETTERS, links)
-        value = generator.randint(1, 9)
-        parts, values = [f"{names[0]}={value}"], [str(value)]
-        for name, before in zip(names[1:], names[:-1], strict=True):
-            sign, term = generator.choice("+-"), generator.randint(1, 5)
-            value += term if sign == "+" else -term
-            parts.append(f"{name}={before}{sign}{term}")
-            values.append(str(value))
-        return Exercise(f"{' '.join(parts)} {names[-1]}?", values[-1], tuple(values))
-
-    return draw
-
-
 def rows(skill: Skill, count: int, generator: random.Random) -> Iterator[dict[str, str]]:
     """`count` exercises with different prompts as rows of a data set: `prompt` and `answer`."""
     seen: set[str] = set()

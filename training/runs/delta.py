@@ -1,46 +1,56 @@
 """The trained layer by itself: `layer_delta.safetensors`.
 
 It holds the new weights, not differences, so that putting them into the base model is exact; its
-header says which weights they belong to, and they go into no others.
+header says which weights they belong to, and they go into no others. A checksum in the header tells
+a damaged file from a whole one.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from torch import Tensor
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import replacing
 from layerpick.training.models.defaults import DEFAULTS_FILE
-from layerpick.training.models.loading import DTYPES, LoadedModel, load_model
-from layerpick.training.runs.folder import DELTA_FILE, RunFolder
+from layerpick.training.models.formats import DTYPES
+from layerpick.training.models.loading import LoadedModel, load_model
+from layerpick.training.reading import read_json, reading
+from layerpick.training.runs.card import model_card
+from layerpick.training.runs.folder import DELTA_FILE
+from layerpick.training.tensor_files import (
+    checksum_of,
+    read_tensors,
+    require_finite,
+    save_tensors,
+)
+from layerpick.training.values import NonNegative, Record
 
-FORMAT = "layerpick-delta-1"
+FORMAT = "layerpick-delta-2"
 PACKAGES = ("layerpick", "torch", "transformers", "trl", "safetensors")
 
 
-class DeltaOrigin(BaseModel):
+class DeltaOrigin(Record):
     """What trained weights belong to and come from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_model: str = Field(description="Hub id or folder, as it was given")
     revision: str | None
     weights_hash: str = Field(description="SHA-256 over the base model's weight files")
     dtype: str = Field(description="number format of the frozen weights in training")
     layers: tuple[int, ...] | None = Field(description="decoder layers; null: everything")
+    boosted: tuple[int, ...] = Field(default=(), description="layers at a multiple of the rate")
+    boost_factor: float = Field(default=1.0, description="that multiple")
     algorithm: str
     task: str
     source: str = Field(description="data set, generator or world")
     steps: int
-    learning_rate: float
+    learning_rate: NonNegative
     seed: int
     versions: dict[str, str] = Field(
         default_factory=lambda: {package: version(package) for package in PACKAGES}
@@ -49,41 +59,53 @@ class DeltaOrigin(BaseModel):
     @property
     def trained(self) -> str:
         """What was trained, in words."""
+        if self.boosted:
+            boosted = ", ".join(map(str, self.boosted))
+            return (
+                f"all parameters, decoder layer{'s' if len(self.boosted) > 1 else ''} {boosted} at "
+                f"{self.boost_factor:g} times the rate,"
+            )
         if self.layers is None:
             return "all parameters"
         listed = ", ".join(str(layer) for layer in self.layers)
         return f"decoder layer{'s' if len(self.layers) > 1 else ''} {listed} alone"
 
 
-def save_delta(path: Path, trained: Mapping[str, Tensor], origin: DeltaOrigin) -> None:
-    """Write trained weights, whole or not at all."""
-    from safetensors.torch import save_file
+def save_delta(path: Path, trained: Mapping[str, Tensor], origin: DeltaOrigin) -> str:
+    """Write trained weights, whole or not at all; returns their checksum.
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, {"format": FORMAT, "origin": origin.model_dump_json()})
+    Raises LayerpickError when training has ruined them.
+    """
+    require_finite(trained, "The trained weight", "the run diverged; use a lower --learning-rate")
+    header = {"format": FORMAT, "origin": origin.model_dump_json()}
+    return save_tensors(path, trained, header)
 
 
 def read_delta(path: Path) -> tuple[dict[str, Tensor], DeltaOrigin]:
     """Trained weights and their origin, from a run's folder or a delta file.
 
-    Raises LayerpickError for anything else.
+    Raises LayerpickError for anything else, and for a file that was damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
-    file_path = path / DELTA_FILE if path.is_dir() else path
-    if not file_path.is_file():
+    file = path / DELTA_FILE if path.is_dir() else path
+    if not file.is_file():
         raise LayerpickError(f"{path} holds no {DELTA_FILE}: `layerpick train` writes one.")
+    what, remedy = "a trained layer", "train it again"
+    tensors, header = read_tensors(file, FORMAT, what, remedy)
+    with reading(file, what, remedy):
+        origin = DeltaOrigin.model_validate_json(header["origin"])
+        if not tensors:
+            raise ValueError("it holds no tensors")
+    require_finite(tensors, f"In {file}, the weight", remedy)
+    return tensors, origin
+
+
+def whole_checksum(path: Path) -> str | None:
+    """The checksum of a run's trained layer; None where that is missing or damaged."""
     try:
-        with safe_open(file_path, framework="pt") as file:
-            header: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if header.get("format") != FORMAT:
-            raise ValueError(f"its format is not {FORMAT}")
-        return tensors, DeltaOrigin.model_validate_json(header["origin"])
-    except (SafetensorError, ValidationError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise LayerpickError(f"{file_path} cannot be read as a trained layer: {reason}.") from error
+        tensors, header = read_tensors(path / DELTA_FILE, FORMAT, "a trained layer", "train it")
+    except LayerpickError:
+        return None
+    return checksum_of(tensors, header)
 
 
 def load_with_delta(
@@ -120,9 +142,11 @@ def put_in(model: LoadedModel, tensors: Mapping[str, Tensor]) -> None:
                 f"this version of transformers builds it differently."
             )
         parameters[name].copy_(tensor)
+    placed = {name: parameters[name] for name in tensors}
+    require_finite(placed, "The trained weight", f"{model.dtype} cannot hold it; use float32")
 
 
-def apply_delta(
+def apply(
     path: Path, out: Path, base: str | None = None, *, dtype: str | None = None, **loading: Any
 ) -> DeltaOrigin:
     """Write the base model with the trained layer merged in as an ordinary Hugging Face folder.
@@ -139,7 +163,7 @@ def apply_delta(
         model.model.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
         _keep_defaults(model.folder, folder)
-        (folder / "README.md").write_text(_card(origin, path), "utf-8")
+        (folder / "README.md").write_text(model_card(origin, path), "utf-8")
     return origin
 
 
@@ -149,46 +173,7 @@ def _keep_defaults(base: Path, merged: Path) -> None:
     if not source.is_file():
         return
     (merged / DEFAULTS_FILE).write_bytes(source.read_bytes())
-    dataset = json.loads(source.read_text("utf-8")).get("dataset")
-    if dataset and (base / dataset).is_file():
+    defaults = read_json(source, "a model's defaults", "mend it, or take it away")
+    dataset = defaults.get("dataset") if isinstance(defaults, dict) else None
+    if isinstance(dataset, str) and (base / dataset).is_file():
         (merged / dataset).write_bytes((base / dataset).read_bytes())
-
-
-def _card(origin: DeltaOrigin, path: Path) -> str:
-    """A model card with Hugging Face's front matter."""
-    hub = not Path(origin.base_model).exists()
-    front = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
-    front += [f"base_model: {origin.base_model}"] if hub else []
-    front += ["tags:", "- layerpick", "- reinforcement-learning", f"- {origin.algorithm}", "---"]
-    name = origin.base_model if hub else Path(origin.base_model).name
-    revision = f" (revision {origin.revision})" if origin.revision else ""
-    versions = ", ".join(f"{package} {number}" for package, number in origin.versions.items())
-    lines = [
-        *front,
-        "",
-        f"# {name}, {origin.trained} trained with RL",
-        "",
-        f"{name}{revision} after {origin.steps} steps of {origin.algorithm} on the task "
-        f"`{origin.task}` ({Path(origin.source).name}), with {origin.trained} trained and all else "
-        f"frozen. Learning rate {origin.learning_rate:g}, seed {origin.seed}.",
-        "",
-        f"- Base weights (SHA-256 of the files): `{origin.weights_hash}`",
-        f"- Made with {versions}",
-        "",
-        "The base model's licence and limits hold for this model too.",
-        *_scores(path),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _scores(path: Path) -> list[str]:
-    result = RunFolder(path).result() if path.is_dir() else None
-    if result is None:
-        return []
-    return [
-        "",
-        "| on held-out prompts | mean reward | standard error |",
-        "|---|---|---|",
-        f"| base model | {result.base.mean:.4f} | {result.base.error:.4f} |",
-        f"| this model | {result.trained.mean:.4f} | {result.trained.error:.4f} |",
-    ]

@@ -9,104 +9,156 @@ result.json                cost, and the scores of the base and the trained mode
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from layerpick.training.episodes.scoring import HeldOutScore
 from layerpick.training.errors import LayerpickError
-from layerpick.training.files import write_text
+from layerpick.training.files import write_text, writing
+from layerpick.training.processes import ALONE, Processes
+from layerpick.training.reading import read_record
 from layerpick.training.sweeps.records import RunSettings
+from layerpick.training.values import Count, Index, NonNegative, Number, Positive, Record, Share
 
 SCHEMA_VERSION = 1
 RUN_FILE, METRICS_FILE, RESULT_FILE = "run.json", "metrics.jsonl", "result.json"
 DELTA_FILE = "layer_delta.safetensors"
-Kind = TypeVar("Kind", bound=BaseModel)
+_LOCK_FILE = ".lock"
+_OTHER_FOLDER = "give the run a folder of its own with --out"
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RunDescription(_Value):
+class RunDescription(Record):
     """What a run is: equal descriptions on the same device give equal runs."""
 
     schema_version: int = SCHEMA_VERSION
     settings: RunSettings
-    layers: tuple[int, ...] | None = Field(description="decoder layers trained; null: everything")
-    learning_rate: float
-    seed: int
+    layers: tuple[Index, ...] | None = Field(description="decoder layers trained; null: everything")
+    learning_rate: Positive
+    seed: Count
     micro_batch: int | None
     gradient_checkpointing: bool
     vllm: str | None
     trl: dict[str, Any] = Field(description="further fields of GRPOConfig")
+    boosted: tuple[Index, ...] = Field(default=(), description="layers at a multiple of the rate")
+    boost_factor: Positive = Field(default=1.0, description="that multiple")
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of it (64 hex digits)."""
+        text = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class StepMetrics(_Value):
+class StepMetrics(Record):
     """What one step did and took."""
 
-    step: int = Field(description="steps done, this one included")
-    sampling_seconds: float = Field(description="rollouts and rewards")
-    update_seconds: float = Field(description="everything else")
-    trainable_parameters: int
-    optimizer_bytes: int
+    step: Count = Field(description="steps done, this one included")
+    sampling_seconds: NonNegative = Field(description="rollouts and rewards")
+    update_seconds: NonNegative = Field(description="everything else")
+    trainable_parameters: Count
+    optimizer_bytes: Count
     values: dict[str, Any] = Field(description="TRL's metrics, under TRL's names")
 
 
-class TrainingCost(_Value):
+class TrainingCost(Record):
     """What a run took."""
 
-    steps: int
-    trainable_parameters: int
-    optimizer_bytes: int
-    sampling_seconds: float
-    update_seconds: float
-    tokens: float = Field(description="tokens read and written, as TRL counts them")
+    steps: Count
+    trainable_parameters: Count
+    optimizer_bytes: Count
+    sampling_seconds: NonNegative
+    update_seconds: NonNegative
+    tokens: NonNegative = Field(description="tokens read and written, as TRL counts them")
 
 
-class PolicyScore(_Value):
+class PolicyScore(Record):
     """Score on held-out prompts."""
 
-    mean: float
-    error: float = Field(description="standard error over prompts")
-    by_prompt: tuple[float, ...]
+    mean: Number
+    error: NonNegative = Field(description="standard error over prompts")
+    by_prompt: tuple[Number, ...] = Field(min_length=2)
+    cut: Share | None = Field(default=None, description="share of completions cut off")
 
     @classmethod
     def of(cls, score: HeldOutScore) -> PolicyScore:
         """The same score as a record."""
-        return cls(mean=score.mean, error=score.error, by_prompt=score.by_prompt)
+        return cls(mean=score.mean, error=score.error, by_prompt=score.by_prompt, cut=score.cut)
 
 
-class RunResult(_Value):
+class RunResult(Record):
     """What came of a run."""
 
     schema_version: int = SCHEMA_VERSION
     cost: TrainingCost
     base: PolicyScore
     trained: PolicyScore
-    full_parameters: int = Field(description="parameters of the model")
+    full_parameters: Count = Field(description="parameters of the model")
+    chosen: str | None = Field(default=None, description="how the layers were chosen")
+    reward: str | None = Field(default=None, description="a reward function of the user's own")
     device: str
     versions: dict[str, str]
+    run: str | None = Field(default=None, description="SHA-256 of the run's description")
+    delta: str | None = Field(default=None, description="checksum of the trained layer")
 
 
 class RunFolder:
     """One run's files."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, group: Processes = ALONE):
+        """In a group of processes the first one writes, and all read."""
         self.path = path
+        self._group = group
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out until the block ends; a lock that dies with its holder.
+
+        Raises LayerpickError when another one is at work in the folder.
+        """
+        from filelock import FileLock, Timeout
+
+        if not self._group.first:
+            yield
+            return
+        lock = FileLock(self.path / _LOCK_FILE, timeout=0)
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise LayerpickError(
+                    f"Another process is training in {self.path}: wait for it, or use another "
+                    f"--out."
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def open(self, description: RunDescription) -> None:
         """Start the folder, or go on in it.
 
-        Raises LayerpickError when it holds a run with other settings, naming the first of them.
+        Raises LayerpickError when it holds a run with other settings, naming the first of them, or
+        files of a run and nothing that says what it was.
         """
         file = self.path / RUN_FILE
-        if not file.exists():
+        if self._group.first and not file.exists():
+            strays = [self.path / name for name in (RESULT_FILE, METRICS_FILE, DELTA_FILE)]
+            strays += self.path.glob("checkpoint-*")
+            for stray in filter(Path.exists, strays):
+                raise LayerpickError(
+                    f"{stray} belongs to a run that has lost its {RUN_FILE}: move it away, or use "
+                    f"another --out."
+                )
             write_text(file, description.model_dump_json(indent=1) + "\n")
-            return
+        self._group.wait()
         stored = self.description()
         unequal = description.settings.differences(stored.settings)
         for name in (name for name in type(description).model_fields if name != "settings"):
@@ -121,22 +173,32 @@ class RunFolder:
 
     def begin(self, steps_done: int) -> None:
         """Forget what a killed run had done after its last checkpoint."""
+        steps = self.metrics()
+        if not self._group.first:
+            return
         for leftover in self.path.glob(".*-*"):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
-        lines = [step.model_dump_json() for step in self.metrics() if step.step <= steps_done]
+        lines = [step.model_dump_json() for step in steps if step.step <= steps_done]
         write_text(self.path / METRICS_FILE, "".join(f"{line}\n" for line in lines))
 
     def append(self, step: StepMetrics) -> None:
         """Add one step's line."""
-        with (self.path / METRICS_FILE).open("a", encoding="utf-8") as file:
+        if not self._group.first:
+            return
+        path = self.path / METRICS_FILE
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(step.model_dump_json() + "\n")
 
     def metrics(self) -> list[StepMetrics]:
-        """All steps, in order; a line that a kill has cut short ends them."""
+        """All steps, in order; a line that a kill has cut short ends them.
+
+        All processes of a group must ask.
+        """
+        self._group.wait()
         file = self.path / METRICS_FILE
         steps: list[StepMetrics] = []
-        for line in file.read_text("utf-8").splitlines() if file.is_file() else ():
+        for line in file.read_bytes().splitlines() if file.is_file() else ():
             try:
                 steps.append(StepMetrics.model_validate_json(line))
             except ValidationError:
@@ -158,31 +220,42 @@ class RunFolder:
 
     def description(self) -> RunDescription:
         """What the run is. Raises LayerpickError for a folder that holds none."""
-        return _read(self.path / RUN_FILE, RunDescription)
+        file = self.path / RUN_FILE
+        if not file.is_file():
+            raise LayerpickError(f"{self.path} is not the folder of a run: it has no {RUN_FILE}.")
+        return read_record(file, RunDescription, "the description of a run", _OTHER_FOLDER)
 
     def result(self) -> RunResult | None:
-        """What came of it, once it is done."""
+        """What came of it, once it is done. Raises LayerpickError for another run's result."""
         file = self.path / RESULT_FILE
-        return _read(file, RunResult) if file.is_file() else None
+        if not file.is_file():
+            return None
+        result = read_record(file, RunResult, "the result of a run", _OTHER_FOLDER)
+        if result.run not in (None, self.description().identity):
+            raise LayerpickError(
+                f"{file} is the result of another run than {self.path / RUN_FILE} describes: "
+                f"{_OTHER_FOLDER}."
+            )
+        return result
 
     def finish(self, result: RunResult) -> None:
         """Write the result; the checkpoint has done its service."""
+        if not self._group.first:
+            return
         write_text(self.path / RESULT_FILE, result.model_dump_json(indent=1) + "\n")
         for checkpoint in self.path.glob("checkpoint-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)
 
+    def forget(self) -> None:
+        """Take the result and what led to it away, so that the run begins anew.
 
-def _read(file: Path, kind: type[Kind]) -> Kind:
-    try:
-        return kind.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
-        raise LayerpickError(
-            f"{file.parent} is not the folder of a run: it has no {file.name}."
-        ) from None
-    except ValidationError as error:
-        raise LayerpickError(
-            f"{file} was not written by this version of layerpick ({error.errors()[0]['msg']})."
-        ) from error
+        All processes of a group must ask, once they have read what they need.
+        """
+        self._group.wait()
+        if self._group.first:
+            for name in (RESULT_FILE, DELTA_FILE, METRICS_FILE):
+                (self.path / name).unlink(missing_ok=True)
+        self._group.wait()
 
 
 def _plain(value: Any) -> Any:

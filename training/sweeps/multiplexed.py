@@ -159,6 +159,7 @@ def record(
         score=None if failed else score.mean,
         error=None if failed else score.error,
         prompt_scores=() if failed else score.by_prompt,
+        cut=None if failed else score.cut,
         tokens=run.tokens + score.tokens,
         seconds=seconds,
         policies_in_pass=policies_in_pass,

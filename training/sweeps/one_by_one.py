@@ -15,10 +15,10 @@ from layerpick.training.engine.loop import PolicyRun, step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.episodes.scoring import score_model
 from layerpick.training.runs.folder import RunFolder
+from layerpick.training.runs.rules import NotFiniteError
 from layerpick.training.sweeps.multiplexed import SCORING_STEP, Bench, record
 from layerpick.training.sweeps.records import RunKey, RunRecord
 from layerpick.training.trl.run import TrlSettings, train
-from layerpick.training.trl.trainer import NotFiniteError
 
 
 def run_trl_pass(

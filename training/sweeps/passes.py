@@ -15,21 +15,12 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from layerpick.training.engine.stacked import check_multiplexing
 from layerpick.training.errors import LayerpickError
+from layerpick.training.progress import Reporter
 from layerpick.training.sweeps.multiplexed import Bench, run_pass
 from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
 
 ENGINES = ("multiplexed", "trl")
 Measure = Callable[[Bench, Sequence[RunKey], Callable[[int], None]], list[RunRecord]]
-
-
-class Reporter(Protocol):
-    """How a sweep tells a person where it is."""
-
-    def stage(self, name: str, total: int) -> Callable[[int], None]:
-        """Begin a stage of `total` steps; call the result with the number of steps done."""
-
-    def note(self, text: str) -> None:
-        """Say one sentence."""
 
 
 @dataclass(frozen=True)

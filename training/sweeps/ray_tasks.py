@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import TracebackType
@@ -132,20 +135,24 @@ class RayTasks:
 
         `tick` is told the steps that all tasks have done since it was told last.
         """
+        told = time.monotonic()
         while self._calls:
             done, _ = self._ray.wait(list(self._calls), timeout=POLL_SECONDS)
             for reference in done:
                 _, call = self._calls.pop(reference)
                 self._finished += call.steps
                 yield self._outcome(reference, call)
-            self._tell(tick)
+            if not self._calls or time.monotonic() - told > POLL_SECONDS:
+                self._tell(tick)
+                told = time.monotonic()
 
     def close(self) -> None:
         """End what is still running; disconnect if the connection was made here."""
-        for reference in self._calls:
-            self._ray.cancel(reference, force=True)
+        with suppress(self._ray.exceptions.RayError, ConnectionError):  # the cluster may be gone
+            for reference in self._calls:
+                self._ray.cancel(reference, force=True)
+            self._ray.kill(self._board)
         self._calls.clear()
-        self._ray.kill(self._board)
         if self._ours:
             self._ray.shutdown()
 
@@ -169,10 +176,12 @@ class RayTasks:
 
     def _tell(self, tick: Callable[[int], None]) -> None:
         running = {number for number, _ in self._calls.values()}
-        try:
-            told = self._ray.get(self._board.read.remote(), timeout=POLL_SECONDS)
-        except self._ray.exceptions.RayError:
-            return  # the display waits; the work does not
+        told: dict[int, int] = {}
+        if running:
+            try:
+                told = self._ray.get(self._board.read.remote(), timeout=POLL_SECONDS)
+            except self._ray.exceptions.RayError:
+                return  # the display waits; the work does not
         steps = self._finished + sum(done for number, done in told.items() if number in running)
         if steps > self._told:
             tick(steps - self._told)
@@ -230,18 +239,15 @@ def _run(
     except LayerpickError as error:
         return FAILED, str(error).rstrip(".")
     except Exception as error:
-        last = error.__traceback__
-        while last is not None and last.tb_next is not None:
-            last = last.tb_next
-        place = f"{last.tb_frame.f_code.co_filename}:{last.tb_lineno}" if last else "unknown"
-        return FAILED, f"{type(error).__name__}: {error} ({place})"
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return FAILED, f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
 
 
 def _connect(address: str) -> tuple[bool, bool]:
     """Connect; whether Ray was started on this machine, and whether the connection is new."""
     where = None if address == "ray" else address
     local = where is None and not os.environ.get("RAY_ADDRESS")
-    if local:
+    if local and "ray" not in sys.modules:
         # Read by Ray when it is imported: its servers then listen on 127.0.0.1.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -255,7 +261,8 @@ def _connect(address: str) -> tuple[bool, bool]:
         options |= {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE}
     try:
         _knock(where or os.environ.get("RAY_ADDRESS") or "")
-        ray.init(where, **options)
+        # Without an address Ray would join whatever was started on this machine before.
+        ray.init("local" if local else where, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise LayerpickError(

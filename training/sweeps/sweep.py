@@ -20,8 +20,8 @@ from typing import Protocol
 
 import numpy as np
 
+from layerpick.training.episodes.trajectory import MANY_CUT
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.loading import LoadedModel
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.sweeps.passes import (
     LocalPasses,
@@ -32,14 +32,10 @@ from layerpick.training.sweeps.passes import (
     facts_of,
     policies_in_pass,
 )
-from layerpick.training.sweeps.records import Rates, RunKey, RunRecord, RunSettings
+from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
 
 POLL_SECONDS = 2.0
 """How often a sweep looks whether another has finished a run that it waits for."""
-RATES_BY_SIZE = ((10_000_000, (2e-4, 5e-4, 1e-3)), (50_000_000, (5e-5, 1e-4, 3e-4)))
-RATES_OF_LARGE_MODELS = (1e-5, 3e-5)
-HIGHER_RATE = 1e-4
-"""Added where each policy has its own rate: one layer stands more than a whole large model."""
 
 
 class RunStore(Protocol):
@@ -64,25 +60,6 @@ class SweepPlan:
     policies_per_pass: int | None = None
     """None: as many as are expected to fit."""
     engine: str = "multiplexed"
-
-
-def default_rates(model: LoadedModel, rates: Rates = "shared") -> tuple[float, ...]:
-    """Learning rates to choose from, by the model's size: larger models want smaller ones."""
-    grid = rates_of_size(sum(parameter.numel() for parameter in model.model.parameters()))
-    more = rates == "own" and grid == RATES_OF_LARGE_MODELS
-    return (*grid, HIGHER_RATE) if more else grid
-
-
-def rates_of_size(parameters: int) -> tuple[float, ...]:
-    """Learning rates to choose from for a model of so many parameters."""
-    sizes = (rates for limit, rates in RATES_BY_SIZE if parameters < limit)
-    return next(sizes, RATES_OF_LARGE_MODELS)
-
-
-def usual_rate(parameters: int) -> float:
-    """The middle one of a model's rates, the lower of two."""
-    rates = rates_of_size(parameters)
-    return rates[(len(rates) - 1) // 2]
 
 
 def run_sweep(
@@ -184,4 +161,14 @@ class _Sweep:
             ours = [self._missing([key for key in keys if key in claimed]) for keys in families]
             for records in self._passes.measure([keys for keys in ours if keys]):
                 self._store.write(records)
+                self._warn(records)
         return any(ours)
+
+    def _warn(self, records: Sequence[RunRecord]) -> None:
+        """Say at once when the model itself is often cut off: everything after is too."""
+        for record in records:
+            if record.run.kind == "base" and (record.cut or 0.0) > MANY_CUT:
+                self._reporter.note(
+                    f"Warning: {record.cut:.0%} of the model's completions are cut off at "
+                    f"{self._settings.max_new_tokens:,} tokens: give a larger --max-new-tokens."
+                )

@@ -123,6 +123,14 @@ class SingleTurnTask(Task):
     def rewards(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
         """One finite reward for each completion."""
 
+    def answer(self, prompt: Prompt, completion: str) -> str | None:  # noqa: ARG002
+        """What of a completion is judged; None where it holds nothing that could be."""
+        return completion.strip() or None
+
+    def final_answer(self, completion: str) -> str:
+        """What a completion comes to: completions with equal answers say the same."""
+        return completion.strip()
+
 
 @dataclass
 class _SingleTurnEpisodes(Episodes):

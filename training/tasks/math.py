@@ -7,19 +7,19 @@ counts as wrong.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Sequence
-from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from layerpick.training.errors import LayerpickError
+from layerpick.training.tasks.answers import canonical_answer, is_correct, readable_answer
 from layerpick.training.tasks.base import Prompt, SingleTurnTask, Split
 from layerpick.training.tasks.rewards import call_reward, load_reward
-from layerpick.training.tasks.rows import Row, RowSource, open_rows
+from layerpick.training.tasks.rows import Row, RowSource, as_prompts, open_rows
 
 DEFAULT_DATASET = "openai/gsm8k"
-_PLAIN_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)")
+"""Digits in groups of three, as 1,234."""
 
 
 class MathTask(SingleTurnTask):
@@ -34,8 +34,8 @@ class MathTask(SingleTurnTask):
     plain_stop = ("Question:",)
 
     def prompts(self, split: Split, count: int, seed: int) -> tuple[Prompt, ...]:
-        """Rows with a `prompt` and an `answer`, GSM8K rows, or SVAMP rows."""
-        return tuple(_prompt(row) for row in self._rows.draw(split, count, seed))
+        """Rows with a `prompt` (or `question`, `problem`) and an `answer`, or SVAMP's."""
+        return as_prompts(self._rows.draw(split, count, seed), _prompt)
 
     def rewards(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
         """1.0 or 0.0 by `is_correct`, or whatever the user's own reward function says."""
@@ -45,6 +45,14 @@ class MathTask(SingleTurnTask):
             float(is_correct(completion, str(prompt.columns["answer"])))
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
+
+    def answer(self, prompt: Prompt, completion: str) -> str | None:  # noqa: ARG002
+        """The final answer as math-verify reads it."""
+        return readable_answer(completion)
+
+    def final_answer(self, completion: str) -> str:
+        """The number, or the expression as math-verify reads it, else the text."""
+        return canonical_answer(completion)
 
     @property
     def source(self) -> str:
@@ -64,34 +72,11 @@ class MathTask(SingleTurnTask):
         return load_reward(self.settings.reward) if self.settings.reward else None
 
 
-def is_correct(completion: str, answer: str) -> bool:
-    """Whether the final answer of a completion equals `answer` as a number or expression."""
-    written, expected = _final_answer(completion), answer.strip()
-    if _PLAIN_NUMBER.fullmatch(written) and _PLAIN_NUMBER.fullmatch(expected):
-        return Fraction(written) == Fraction(expected)
-    return _verified(written, expected)
-
-
-def _final_answer(text: str) -> str:
-    """What follows the last `####`, GSM8K's mark for the final answer, or the whole text."""
-    return text.rpartition("####")[2].strip()
-
-
-@lru_cache(maxsize=65536)
-def _verified(written: str, expected: str) -> bool:
-    from math_verify import parse, verify
-
-    # math-verify's time limit is an alarm signal, which only the main thread can set.
-    main = threading.current_thread() is threading.main_thread()
-    gold = parse(f"${expected}$", parsing_timeout=5 if main else None)
-    answer = parse(written, parsing_timeout=5 if main else None)
-    return bool(verify(gold, answer, timeout_seconds=5 if main else None))
-
-
 def _prompt(row: Row) -> Prompt:
     columns = dict(row.columns)
-    if "prompt" not in columns and "question" in columns:
-        columns["prompt"] = columns["question"]
+    asked = next((name for name in ("question", "problem") if name in columns), None)
+    if "prompt" not in columns and asked is not None:
+        columns["prompt"] = columns[asked]
     elif "prompt" not in columns and {"Body", "Question"} <= columns.keys():
         body = str(columns["Body"]).strip()
         columns["prompt"] = f"{body if body.endswith('.') else body + '.'} {columns['Question']}"
@@ -114,7 +99,8 @@ def _prompt(row: Row) -> Prompt:
 def _gold(answer: Any) -> str:
     if isinstance(answer, float) and answer.is_integer():
         answer = int(answer)
-    return _final_answer(str(answer)).replace(",", "")
+    text = str(answer).rpartition("####")[2].strip()
+    return text.replace(",", "") if _GROUPED.fullmatch(text.lstrip("-+$")) else text
 
 
 def _messages(content: Any, source: str) -> tuple[dict[str, str], ...]:

@@ -48,7 +48,7 @@ def call_reward(
     contents = [prompt.content for prompt in prompts]
     try:
         rewards = function(completions=answers, prompts=contents, **columns)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LayerpickError(
             f"The reward function '{name}' raised {type(error).__name__}: {error}."
         ) from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import numpy as np
 
 from layerpick.training.episodes.trajectory import hash_text
 from layerpick.training.errors import LayerpickError
-from layerpick.training.tasks.base import Split
+from layerpick.training.reading import read_json, reading, reason_of
+from layerpick.training.tasks.base import Prompt, Split
 
 HELDOUT_ONE_IN = 5
 GENERATOR_PREFIX = "reasoning-gym:"
@@ -61,6 +62,15 @@ def open_rows(spec: str) -> RowSource:
     return StoredRows.from_hub(spec)
 
 
+def as_prompts(rows: Sequence[Row], make: Callable[[Row], Prompt]) -> tuple[Prompt, ...]:
+    """What a task makes of rows. Raises LayerpickError, naming the row, for one of odd types."""
+    prompts = []
+    for row in rows:
+        with reading(row.source, "a row of this task", _MEND):
+            prompts.append(make(row))
+    return tuple(prompts)
+
+
 def parse_options(spec: str) -> tuple[str, dict[str, Any]]:
     """Split `NAME?a=1&b=true` into its name and options; values are read as JSON where they can.
 
@@ -74,7 +84,7 @@ def parse_options(spec: str) -> tuple[str, dict[str, Any]]:
             raise LayerpickError(f"The option '{pair}' in '{spec}' is not of the form name=value.")
         try:
             options[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             options[key] = value
     return name, options
 
@@ -180,9 +190,10 @@ class GeneratedRows(RowSource):
             )
         try:
             return reasoning_gym.create_dataset(self.name, size=size, seed=seed, **self.options)
-        except (TypeError, ValueError, AssertionError) as error:
+        except Exception as error:  # a generator's own
             raise LayerpickError(
-                f"reasoning-gym refused the options {dict(self.options)} of '{self.name}': {error}."
+                f"reasoning-gym refused the options {dict(self.options)} of '{self.name}': "
+                f"{reason_of(error)}."
             ) from error
 
 
@@ -197,45 +208,40 @@ def _split_by_hash(rows: list[Row]) -> dict[Split, tuple[Row, ...]]:
 
 def _read_jsonl(path: Path) -> list[Row]:
     rows = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                columns = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise LayerpickError(f"{path}:{number} is not valid JSON: {error}.") from error
-            rows.append(_row(columns, f"{path}:{number}"))
+            if line.strip():
+                source = f"{path}:{number}"
+                with reading(source, "JSON", _MEND):
+                    columns = json.loads(line.decode("utf-8"))
+                rows.append(_row(columns, source))
     return rows
 
 
 def _read_json(path: Path) -> list[Row]:
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise LayerpickError(f"{path} is not valid JSON: {error}.") from error
+    records = read_json(path, "JSON", _MEND)
     if not isinstance(records, list):
         raise LayerpickError(f"{path} holds no list of rows.")
     return [_row(columns, f"{path}[{index}]") for index, columns in enumerate(records)]
 
 
 def _read_parquet(path: Path) -> list[Row]:
-    import pyarrow
     import pyarrow.parquet
 
-    try:
+    with reading(path, "a Parquet file", "mend it, or give another"):
         records = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise LayerpickError(f"{path} is not a readable Parquet file: {error}.") from error
     return [_row(columns, f"{path}:{index + 1}") for index, columns in enumerate(records)]
 
 
 def _row(columns: Any, source: str) -> Row:
     if not isinstance(columns, dict):
         raise LayerpickError(f"{source} is not a record with named columns.")
+    with reading(source, "text", _MEND):  # half of a surrogate pair is none
+        json.dumps(columns, ensure_ascii=False, default=str).encode("utf-8")
     return Row(columns, source)
 
 
+_MEND = "mend it, or take it out"
 _READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}
 
 
@@ -247,7 +253,7 @@ def _load_hub(name: str, config: str | None) -> Any:
             configs = datasets.get_dataset_config_names(name)
             config = next((c for c in ("main", "default", "full") if c in configs), configs[0])
         return datasets.load_dataset(name, config)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except Exception as error:  # a library's
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise LayerpickError(
             f"The data set '{name}' is neither a local file nor could it be loaded from the "

@@ -5,12 +5,10 @@ A task's module is imported when the task is made, so that listing them stays fa
 
 from __future__ import annotations
 
-from importlib import import_module
-
-from layerpick.training.errors import LayerpickError
+from layerpick.training.own_code import find_class
 from layerpick.training.tasks.base import Task, TaskInfo, TaskSettings
 
-_CLASSES = {
+_CLASSES: dict[str, type[Task] | str] = {
     "math": "layerpick.training.tasks.math:MathTask",
     "code": "layerpick.training.tasks.code:CodeTask",
     "agentic": "layerpick.training.tasks.agentic:AgenticTask",
@@ -55,10 +53,10 @@ TASK_INFOS = (
 
 
 def make_task(name: str, settings: TaskSettings) -> Task:
-    """The task of that name. Raises LayerpickError for an unknown one, or if it lacks something."""
-    if name not in _CLASSES:
-        raise LayerpickError(f"The task '{name}' is unknown: use {', '.join(_CLASSES)}.")
-    module, _, cls = _CLASSES[name].partition(":")
-    task: Task = getattr(import_module(module), cls)(settings)
+    """The task of that name, or of `file.py:Class`.
+
+    Raises LayerpickError for an unknown one, or if it lacks something.
+    """
+    task = find_class(name, _CLASSES, Task, "task")(settings)  # type: ignore[type-abstract]
     task.check()
     return task

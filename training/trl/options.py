@@ -42,6 +42,16 @@ OWN_OPTIONS = {
     "vllm_mode": "--vllm",
 }
 """Fields that an option of layerpick's own sets."""
+REFUSED = {
+    "deepspeed": "training is in one process",
+    "do_eval": "scores are taken before and after",
+    "eval_on_start": "scores are taken before and after",
+    "eval_strategy": "scores are taken before and after",
+    "fsdp": "training is in one process",
+    "fsdp_config": "training is in one process",
+    "push_to_hub": "nothing is uploaded",
+}
+"""Fields that cannot be had, and why."""
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -62,6 +72,8 @@ def parse_trl_options(given: Sequence[str]) -> dict[str, Any]:
             raise LayerpickError(f"--trl '{text}' is not of the form key=value.")
         if key in OWN_OPTIONS:
             raise LayerpickError(f"--trl {key} is set by {OWN_OPTIONS[key]}: use that.")
+        if key in REFUSED:
+            raise LayerpickError(f"--trl {key} is not possible: {REFUSED[key]}. Leave it out.")
         if key not in types_of or key.startswith("_"):
             near = difflib.get_close_matches(key, types_of, n=1)
             hint = f"; did you mean {near[0]}?" if near else "."

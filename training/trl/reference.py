@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
+
+from layerpick.training.models.freezing import Trainable, alike, local
 
 
 class ReferencePolicy:
     """The model as it was before training: its original weights, put back for a pass."""
 
-    def __init__(self, network: nn.Module, trained: Mapping[str, nn.Parameter]):
+    def __init__(self, network: nn.Module, trainable: Trainable):
         self._network = network
-        self._trained = list(trained.values())
-        self._originals = [parameter.detach().clone() for parameter in self._trained]
+        self._trainable = trainable
+        self._originals = {
+            name: parameter.detach().clone() for name, parameter in trainable.parameters.items()
+        }
 
     def __call__(self, **inputs: Any) -> Any:
         """Call the model as it was."""
@@ -24,6 +29,19 @@ class ReferencePolicy:
         finally:
             self._swap()
 
+    @torch.no_grad()
     def _swap(self) -> None:
-        for index, parameter in enumerate(self._trained):
-            parameter.data, self._originals[index] = self._originals[index], parameter.data
+        for name, parameter in self._trainable.parameters.items():
+            original = self._originals[name]
+            if isinstance(parameter, DTensor):
+                # Sharding remembers where the weights lie: they change places, not the tensors.
+                weights = local(parameter)
+                if not isinstance(original, DTensor):
+                    original = alike(original, parameter)
+                there = local(original)
+                kept = weights.clone()
+                weights.copy_(there)
+                there.copy_(kept)
+                self._originals[name] = original
+            else:
+                parameter.data, self._originals[name] = original, parameter.data

@@ -12,27 +12,28 @@ import torch
 from trl import GRPOConfig
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.freezing import Trainable, freeze, no_graph_below, thaw
-from layerpick.training.runs.delta import DeltaOrigin, save_delta
+from layerpick.training.models.freezing import (
+    Boost,
+    Trainable,
+    freeze,
+    no_graph_below,
+    thaw,
+)
+from layerpick.training.processes import processes
+from layerpick.training.reading import reason_of
+from layerpick.training.runs.checkpoint import check_state, latest_checkpoint, load_trained
 from layerpick.training.runs.folder import (
-    DELTA_FILE,
     RunDescription,
     RunFolder,
     TrainingCost,
 )
+from layerpick.training.runs.rules import refuse_float16, save_trained
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.base import SingleTurnTask
-from layerpick.training.trl.checkpoint import latest_checkpoint, load_trained
-from layerpick.training.trl.gigpo import GiGpoTrainer
+from layerpick.training.trl.advantages import OwnAdvantagesTrainer
 from layerpick.training.trl.trainer import Assignment, LayerTrainer
 from layerpick.training.trl.watch import Watch
 
-LOSSES = {
-    "grpo": {"loss_type": "grpo", "scale_rewards": "group"},
-    "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
-    # The trainer gives the advantages; each trajectory counts the same, as in GRPO.
-    "gigpo": {"loss_type": "grpo", "scale_rewards": "group"},
-}
 VLLM_MODES = ("server", "colocate")
 REPORTERS = ("trackio", "wandb", "tensorboard")
 OWN_GENERATION_OF_TRL = (
@@ -65,6 +66,8 @@ class TrlSettings:
     report_to: tuple[str, ...] = ()
     trl: Mapping[str, Any] = field(default_factory=dict)
     """More fields of GRPOConfig."""
+    boost: Boost | None = None
+    """Layers at a multiple of the learning rate."""
 
     def describe(self, bench: Bench) -> RunDescription:
         """What makes the run what it is."""
@@ -77,6 +80,8 @@ class TrlSettings:
             gradient_checkpointing=self.gradient_checkpointing,
             vllm=self.vllm,
             trl=dict(self.trl),
+            boosted=self.boost.layers if self.boost else (),
+            boost_factor=self.boost.factor if self.boost else 1.0,
         )
 
 
@@ -96,7 +101,7 @@ def train(
     """
     network, dtype = bench.model.model, bench.model.dtype
     _refuse(bench, settings)
-    trainable = freeze(bench.model, settings.layers)
+    trainable = freeze(bench.model, settings.layers, settings.boost)
     try:
         # TRL speaks to transformers by names that are on their way out.
         with (
@@ -106,7 +111,8 @@ def train(
             _train(bench, settings, trainable, folder, on_step, note)
         return folder.cost()
     finally:
-        for name in ("forward", "_original_forward"):  # TRL's head and accelerate's autocast
+        # TRL's head, accelerate's autocast, and the mark that it need not be put in again.
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
             vars(network).pop(name, None)
         thaw(bench.model, trainable, dtype)
         network.eval()
@@ -124,6 +130,8 @@ def _train(
     done = checkpoint.step if checkpoint else 0
     folder.begin(done)
     on_step(done)
+    if checkpoint:
+        check_state(checkpoint)
     if checkpoint and done >= bench.settings.steps:
         load_trained(checkpoint, trainable.parameters)
     else:
@@ -142,21 +150,16 @@ def _train(
 def _save(
     bench: Bench, settings: TrlSettings, trainable: Trainable, folder: RunFolder, steps: int
 ) -> None:
-    identity = bench.model.identity
-    origin = DeltaOrigin(
-        base_model=identity.name,
-        revision=identity.revision,
-        weights_hash=identity.weights_hash,
-        dtype=str(bench.model.dtype).removeprefix("torch."),
-        layers=settings.layers,
-        algorithm=bench.algorithm.name,
-        task=bench.task.name,
-        source=bench.task.source,
+    save_trained(
+        folder,
+        bench,
+        settings.layers,
+        trainable.parameters,
+        boost=settings.boost,
         steps=steps,
         learning_rate=settings.learning_rate,
         seed=settings.seed,
     )
-    save_delta(folder.path / DELTA_FILE, trainable.parameters, origin)
 
 
 def make_trainer(
@@ -180,8 +183,15 @@ def make_trainer(
         micro_batch=settings.micro_batch,
         own_generation=not _trl_generates(settings),
     )
-    kind = GiGpoTrainer if bench.algorithm.name == "gigpo" else LayerTrainer
-    trainer = kind(work, make_config(bench, settings, str(folder.path)), note)
+    kind = LayerTrainer if bench.algorithm.advantages_by_trl else OwnAdvantagesTrainer
+    config = make_config(bench, settings, str(folder.path))
+    try:
+        trainer = kind(work, config, note)
+    except Exception as error:
+        if not settings.trl or isinstance(error, LayerpickError):
+            raise
+        told = ", ".join(settings.trl)
+        raise LayerpickError(f"TRL refuses --trl ({told}): {reason_of(error)}.") from error
     trainer.add_callback(Watch(trainer, folder, on_step))
     return trainer
 
@@ -190,10 +200,10 @@ def make_config(bench: Bench, settings: TrlSettings, output: str) -> GRPOConfig:
     """TRL's configuration of a run. Raises LayerpickError for values that TRL refuses."""
     chosen, model = bench.settings, bench.model
     values: dict[str, Any] = {
-        **LOSSES[bench.algorithm.name],
+        **bench.algorithm.trl,
         "output_dir": output,
         "max_steps": chosen.steps,
-        "per_device_train_batch_size": chosen.prompts * chosen.group_size,
+        "per_device_train_batch_size": chosen.prompts * chosen.group_size // processes().count,
         "num_generations": chosen.group_size,
         "max_completion_length": bench.sampling.max_new_tokens * bench.task.max_turns,
         "temperature": bench.sampling.temperature,
@@ -230,8 +240,8 @@ def make_config(bench: Bench, settings: TrlSettings, output: str) -> GRPOConfig:
         }
     try:
         config = GRPOConfig(**{**values, **settings.trl})
-    except (ValueError, TypeError) as error:
-        raise LayerpickError(f"TRL refuses these settings: {error}") from error
+    except Exception as error:  # a library's: whatever it is, these settings are at fault
+        raise LayerpickError(f"TRL refuses these settings: {reason_of(error)}.") from error
     _ = config.device  # counts the GPUs
     config._n_gpu = min(config.n_gpu, 1)  # or else TRL would ask to hide the others
     return config
@@ -242,18 +252,22 @@ def _trl_generates(settings: TrlSettings) -> bool:
 
 
 def _refuse(bench: Bench, settings: TrlSettings) -> None:
-    if bench.model.dtype == torch.float16:
-        raise LayerpickError("float16 is for inference: train with --dtype bfloat16 or float32.")
+    refuse_float16(bench)
     if settings.vllm not in (None, *VLLM_MODES):
         raise LayerpickError(f"--vllm '{settings.vllm}' is unknown: use {' or '.join(VLLM_MODES)}.")
-    episodes = not isinstance(bench.task, SingleTurnTask) or bench.algorithm.name == "gigpo"
+    episodes = not isinstance(bench.task, SingleTurnTask) or not bench.algorithm.advantages_by_trl
     if _trl_generates(settings) and episodes:
         raise LayerpickError(
             "vLLM and TRL's own sampling options write single turns: leave them out with the "
             "agentic task and with gigpo."
         )
     _require_installed(settings)
-    if bench.model.device.index:
+    group = processes()
+    if bench.settings.prompts % group.count:
+        raise LayerpickError(
+            f"--prompts {bench.settings.prompts} must be a multiple of the {group.count} processes."
+        )
+    if bench.model.device.index and group.count == 1:
         raise LayerpickError(
             f"Training uses the first visible GPU: set CUDA_VISIBLE_DEVICES="
             f"{bench.model.device.index} and use --device cuda."

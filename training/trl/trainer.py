@@ -8,16 +8,21 @@ TRL computes rewards' advantages, losses and updates. What differs here:
 * a step's rows are split into micro-batches here, so that one which does not fit into memory can
   be halved and the step taken again from its beginning;
 * with a KL penalty, the reference policy is the model itself with its original weights put back;
+* processes that train together (DDP, FSDP2) answer a share of a step's prompts each;
+* vLLM is sent what is trained, and nothing else: the rest it has loaded itself;
 * a checkpoint holds what is trained and its optimizer, and nothing is sent to anybody.
 
-Limits: one process; TRL's own generation serves single-turn tasks only.
+Limits: TRL's own generation serves single-turn tasks only; with several processes nothing is
+halved in the update when memory runs out, because all of them would have to know.
 """
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,22 +41,23 @@ from layerpick.training.engine.loop import step_seed
 from layerpick.training.episodes.play import SamplingSettings, Stops, play
 from layerpick.training.episodes.rendering import Renderer
 from layerpick.training.episodes.trajectory import Trajectory
+from layerpick.training.episodes.transcripts import Transcript, transcribe
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.freezing import Trainable
+from layerpick.training.models.freezing import Trainable, whole
 from layerpick.training.models.loading import LoadedModel
-from layerpick.training.settings import RlSettings
-from layerpick.training.tasks.base import Prompt, SingleTurnTask, Task
-from layerpick.training.trl.checkpoint import (
+from layerpick.training.processes import processes
+from layerpick.training.runs.checkpoint import (
     Checkpoint,
     load_optimizer,
     load_trained,
     save_checkpoint,
 )
+from layerpick.training.runs.rules import NotFiniteError, not_finite
+from layerpick.training.settings import RlSettings
+from layerpick.training.tasks.base import Prompt, SingleTurnTask, Task
 from layerpick.training.trl.reference import ReferencePolicy
 
-
-class NotFiniteError(LayerpickError):
-    """A loss or a gradient is infinite or not a number."""
+MICRO_BATCH = "micro-batch"
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,10 @@ class LayerTrainer(GRPOTrainer):
         self.work = work
         self._note = note
         self._decoding_rows = work.sampling.rows
-        self._row_limit = work.micro_batch or work.settings.prompts * work.settings.group_size
+        self._group = processes()
+        self._share = self._group.share(work.settings.prompts)
+        rows = (self._share.stop - self._share.start) * work.settings.group_size
+        self._row_limit = work.micro_batch or rows
         self._asked: tuple[Prompt, ...] = ()
         self.episodes: list[Trajectory] = []
         self.sampling_seconds = 0.0
@@ -104,8 +113,23 @@ class LayerTrainer(GRPOTrainer):
             )
         self.remove_callback(PrinterCallback)
         config.beta = self.beta = beta
+        if config.use_vllm:
+            self.vllm_generation._iter_named_params = self._trained_weights
         if beta:
-            self.ref_model = ReferencePolicy(self.model, work.trainable.parameters)
+            self.ref_model = ReferencePolicy(self.model, work.trainable)
+
+    def create_optimizer(self, *args: Any, **rest: Any) -> Any:
+        """Parameters at a multiple of the rate are in groups of their own, after the others."""
+        new = self.optimizer is None
+        optimizer = super().create_optimizer(*args, **rest)
+        parameters = self.work.trainable.parameters
+        factors = {
+            id(parameters[name]): factor for name, factor in self.work.trainable.factors.items()
+        }
+        if new and factors:
+            for group in list(optimizer.param_groups):
+                _split_off(optimizer, group, factors)
+        return optimizer
 
     # --- Rollouts ---
 
@@ -116,7 +140,7 @@ class LayerTrainer(GRPOTrainer):
         """Replace the pace-making rows by this step's prompts."""
         work = self.work
         seed = step_seed(work.seed, self.state.global_step)
-        prompts = work.task.prompts("train", work.settings.prompts, seed)
+        prompts = work.task.prompts("train", work.settings.prompts, seed)[self._share]
         renderer = Renderer.of(work.model.tokenizer, work.task)
         tokens = [list(renderer.tokens(prompt)) for prompt in prompts]
         texts = work.model.tokenizer.batch_decode(tokens)
@@ -124,7 +148,8 @@ class LayerTrainer(GRPOTrainer):
         self._tokens = [ids for ids in tokens for _ in range(work.settings.group_size)]
         rows = [{"prompt": text} for text in texts for _ in range(work.settings.group_size)]
         output = super()._generate_and_score_completions(rows)
-        self._metrics["train"]["signal"].append(float(output["advantages"].any()))
+        signal = self._group.gather([bool(output["advantages"].any())])
+        self._metrics["train"]["signal"].append(float(any(signal)))
         return output
 
     def _generate(self, prompts: list[str]) -> Any:
@@ -138,11 +163,14 @@ class LayerTrainer(GRPOTrainer):
         training = self.model.training
         self.model.eval()
         try:
-            self.episodes = self._play()
+            with self._group.in_step(self.model):
+                self.episodes = self._play()
         finally:
             self.model.train(training)
-        failed = sum(episode.failure is not None for episode in self.episodes)
-        self._metrics["train"]["failed_episodes"].append(float(failed))
+        failed = self._group.gather([episode.failure is not None for episode in self.episodes])
+        self._metrics["train"]["failed_episodes"].append(float(sum(failed)))
+        cut = self._group.gather([episode.cut for episode in self.episodes])
+        self._metrics["train"]["cut"].append(sum(cut) / max(len(cut), 1))
         return {
             "prompt_ids": [list(e.tokens[: e.prompt_length]) for e in self.episodes],
             "completion_ids": [list(e.tokens[e.prompt_length :]) for e in self.episodes],
@@ -152,6 +180,11 @@ class LayerTrainer(GRPOTrainer):
             "logprobs": None,
             "episode_reward": [episode.reward for episode in self.episodes],
         }
+
+    def told(self) -> list[Transcript]:
+        """The last step's episodes as text; empty where TRL has generated them."""
+        prompts = self._asked[:: self.work.settings.group_size]
+        return transcribe(self.work.model, self.work.task, prompts, self.episodes)
 
     def _play(self) -> list[Trajectory]:
         work = self.work
@@ -165,6 +198,7 @@ class LayerTrainer(GRPOTrainer):
                 replace(work.sampling, rows=rows),
                 seed=step_seed(work.seed, self.state.global_step),
                 streams=(work.trainable.stream,),
+                first=self._share.start,
             )
 
         episodes, self._decoding_rows = self._fitting(
@@ -225,10 +259,11 @@ class LayerTrainer(GRPOTrainer):
         limit = self._row_limit
         if self.work.micro_batch is None:
             limit = min(limit, max(1, self.work.chunk_tokens // width))
+        limit = min(self._group.gather([limit]))
         loss, fitted = self._fitting(
             lambda size: self._gradient(model, batch, rows // _divisor(rows, size)),
             limit,
-            "micro-batch",
+            MICRO_BATCH,
         )
         if fitted < limit:
             self._row_limit = fitted
@@ -242,16 +277,24 @@ class LayerTrainer(GRPOTrainer):
         # TRL's losses are divided by these two.
         self.current_gradient_accumulation_steps = self.args.steps_per_generation = parts
         try:
-            for part in split_tensor_dict(dict(batch), parts):
-                with self.compute_loss_context_manager():
-                    loss = self.compute_loss(model, part)
-                if not torch.isfinite(loss):
-                    raise self._not_finite("loss", loss.item())
-                self.accelerator.backward(loss)
+            for number, part in enumerate(split_tensor_dict(dict(batch), parts), start=1):
+                # Gradients are added up here and averaged over the processes once, at the end.
+                apart = self.accelerator.no_sync(model) if number < parts else nullcontext()
+                with apart:
+                    with self.compute_loss_context_manager():
+                        loss = self.compute_loss(model, part)
+                    self._require_finite(loss)
+                    self.accelerator.backward(loss)
                 total += loss.detach()
         finally:
             self.current_gradient_accumulation_steps = self.args.steps_per_generation = 1
         return total
+
+    def _require_finite(self, loss: Tensor) -> None:
+        losses = self._group.gather([float(loss.detach())])
+        broken = [value for value in losses if not math.isfinite(value)]
+        if broken:
+            raise self._not_finite("loss", broken[0])
 
     def _fitting(self, attempt: Callable[[int], Any], size: int, what: str) -> tuple[Any, int]:
         """What `attempt` returns at the first size that fits into memory, and that size."""
@@ -261,6 +304,11 @@ class LayerTrainer(GRPOTrainer):
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
+                if what == MICRO_BATCH and self._group.count > 1:
+                    raise LayerpickError(
+                        f"Step {self.state.global_step} does not fit into memory with a "
+                        f"{what} of {size} rows: give a smaller --micro-batch."
+                    ) from error
                 if size == 1:
                     raise LayerpickError(
                         f"Step {self.state.global_step} does not fit into memory even with a "
@@ -278,12 +326,8 @@ class LayerTrainer(GRPOTrainer):
         return norm
 
     def _not_finite(self, what: str, value: float) -> NotFiniteError:
-        step = self.state.global_step
-        return NotFiniteError(
-            f"The {what} of step {step} is {value}: the {step} steps before it are kept in "
-            f"{self.args.output_dir}; start again elsewhere (--out) with a smaller --learning-rate "
-            f"than {self._get_learning_rate():g}."
-        )
+        folder, rate = Path(self.args.output_dir), self._get_learning_rate()
+        return not_finite(what, f"{value}", self.state.global_step, folder, rate)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -308,7 +352,13 @@ class LayerTrainer(GRPOTrainer):
         if batch_size is None:  # one micro-batch of the update
             return attempt(len(input_ids))
         limit = min(self._row_limit, max(1, self.work.chunk_tokens // input_ids.shape[1]))
-        return self._fitting(attempt, limit, "micro-batch")[0]
+        limit = min(self._group.gather([limit]))
+        return self._fitting(attempt, limit, MICRO_BATCH)[0]
+
+    def _trained_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """What vLLM must be told after a step, by the names that it knows; all processes ask."""
+        for name, parameter in self.work.trainable.parameters.items():
+            yield name, whole(parameter.data)
 
     # --- Checkpoints ---
 
@@ -316,10 +366,12 @@ class LayerTrainer(GRPOTrainer):
         """Write a checkpoint of the steps that are done."""
         save_checkpoint(
             Path(self.args.output_dir),
-            self.state,
+            self.state.global_step,
             self.work.trainable.parameters,
             self.optimizer,
             self.lr_scheduler,
+            self.state,
+            self._group,
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002
@@ -337,6 +389,17 @@ class LayerTrainer(GRPOTrainer):
 
     def _send_telemetry(self) -> None:
         """TRL would report to its authors; what a person trains is their own affair."""
+
+
+def _split_off(
+    optimizer: torch.optim.Optimizer, group: dict[str, Any], factors: Mapping[int, float]
+) -> None:
+    """Move parameters with a factor into groups at that multiple of their group's rate."""
+    moved = [parameter for parameter in group["params"] if id(parameter) in factors]
+    group["params"] = [p for p in group["params"] if id(p) not in factors]
+    for factor in sorted({factors[id(parameter)] for parameter in moved}):
+        own = [parameter for parameter in moved if factors[id(parameter)] == factor]
+        optimizer.add_param_group({**group, "params": own, "lr": group["lr"] * factor})
 
 
 def _divisor(rows: int, limit: int) -> int:

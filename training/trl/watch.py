@@ -8,13 +8,10 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from layerpick.training.errors import NoSignalError
 from layerpick.training.models.freezing import ChangeCheck, check_optimizer, optimizer_bytes
 from layerpick.training.runs.folder import RunFolder, StepMetrics
+from layerpick.training.runs.rules import require_signal
 from layerpick.training.trl.trainer import LayerTrainer
-
-PATIENCE = 10
-"""Steps from the start after which a reward that never differs ends the run."""
 
 
 class Watch(TrainerCallback):
@@ -73,16 +70,7 @@ class Watch(TrainerCallback):
                 values={key: value for key, value in logs.items() if value is not None},
             )
         )
-        if state.global_step == min(PATIENCE, state.max_steps):
-            self._require_signal()
-
-    def _require_signal(self) -> None:
-        steps = self._folder.metrics()
-        if any(step.values.get("signal") for step in steps):
-            return
-        reward = sum(step.values.get("reward", 0.0) for step in steps) / len(steps)
-        raise NoSignalError(
-            f"In {len(steps)} steps no group's rewards differed (mean reward {reward:.2f}), so "
-            f"nothing was learned: give an easier or a harder data set, a higher --temperature, or "
-            f"a larger --group-size."
+        longest = self._trainer.work.sampling.max_new_tokens
+        require_signal(
+            self._folder, state.global_step, state.max_steps, self._trainer.told, longest
         )

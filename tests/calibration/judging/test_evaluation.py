@@ -12,9 +12,9 @@ from layerpick.calibration.judging.accuracy import (
     summarise,
 )
 from layerpick.calibration.judging.evaluation import evaluate, find_way, hold_out, shares, steps
+from layerpick.calibration.predictors import choice
 from layerpick.calibration.predictors.base import Prediction
 from layerpick.calibration.predictors.calibrated import CalibratedPredictor
-from layerpick.calibration.predictors.choice import choose
 from layerpick.calibration.predictors.design import make_design
 from layerpick.calibration.predictors.levels import LEVELS
 from layerpick.calibration.predictors.regressors import DepthRegressor, RidgeRegressor
@@ -26,7 +26,7 @@ RIDGE = RidgeRegressor(30.0, 12)
 
 @pytest.fixture(autouse=True)
 def few_candidates(monkeypatch):
-    monkeypatch.setattr(choose, "__defaults__", ((DepthRegressor(3.0), RIDGE), lambda _: None))
+    monkeypatch.setattr(choice, "CANDIDATES", (DepthRegressor(3.0), RIDGE))
 
 
 def test_a_verdict_by_hand(made_examples):

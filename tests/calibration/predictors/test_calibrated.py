@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from layerpick.calibration.judging.metrics import regret, spearman
-from layerpick.calibration.predictors import calibrated
+from layerpick.calibration.predictors import calibrated, choice
 from layerpick.calibration.predictors.calibrated import (
     CalibratedPredictor,
     available_predictors,
@@ -37,7 +37,7 @@ RIDGE = RidgeRegressor(30.0, 12)
 @pytest.fixture
 def few_candidates(monkeypatch):
     """Fast choices, where the choice itself is not what is tested."""
-    monkeypatch.setattr(choose, "__defaults__", ((DepthRegressor(3.0), RIDGE), lambda _: None))
+    monkeypatch.setattr(choice, "CANDIDATES", (DepthRegressor(3.0), RIDGE))
 
 
 def test_left_out_predictions_equal_a_fit_without_the_model(made_examples):
@@ -259,6 +259,25 @@ def test_loading_and_predicting_take_less_than_two_seconds(made_examples, tmp_pa
     start = time.process_time()
     load_predictors(tmp_path)["on_policy"].fit().predict(examples[0].layer_features(), 0)
     assert time.process_time() - start < 2
+
+
+def test_predictions_say_which_kinds_of_sweeps_they_rest_on(made_examples, tmp_path):
+    shared, own = made_examples(3), made_examples(6, rates="own")[3:]
+    for examples, rates in (
+        (shared, ("shared",)),
+        (own, ("own",)),
+        ([*shared, *own], ("own", "shared")),
+    ):
+        path = write_predictor(calibrate(examples, LEVELS["weights"]), tmp_path)
+        loaded = load_predictors(path.parent)["weights"].fit()
+        assert loaded.predict(own[0].layer_features(), 0).rates == rates
+    # A file written before there were two kinds.
+    stored = json.loads(path.read_text())
+    for example in stored["examples"]:
+        del example["rates"]
+    path.write_text(json.dumps(stored))
+    loaded = load_predictors(path.parent)["weights"].fit()
+    assert loaded.predict(own[0].layer_features(), 0).rates == ("shared",)
 
 
 def test_a_model_is_not_asked_about_its_own_lessons(made_examples):

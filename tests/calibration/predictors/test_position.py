@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layerpick.calibration.paths import PUBLISHED
 from layerpick.calibration.predictors.base import LayerFeatures, chance_of_best
 from layerpick.calibration.predictors.position import (
     PositionPredictor,
     PositionSettings,
     load_position_predictor,
 )
-from layerpick.calibration.sweeps.published import PUBLISHED, find_sweep, published_sweeps
+from layerpick.calibration.sweeps.published import find_sweep, published_sweeps
 
 
 def features(layers: int) -> LayerFeatures:

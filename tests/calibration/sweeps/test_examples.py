@@ -52,8 +52,9 @@ def test_what_teaches_nothing_is_named(made_examples, write_sweep, tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "weights_hash": "another"}))
     folder = write_sweep(useless, tmp_path / "a")
     for file in folder.glob("full-*.json"):
-        base = json.loads((folder / "base-seed0.json").read_text())["prompt_scores"]
-        file.write_text(json.dumps({**json.loads(file.read_text()), "prompt_scores": base}))
+        base = json.loads((folder / "base-seed0.json").read_text())
+        same = {name: base[name] for name in ("score", "prompt_scores")}
+        file.write_text(json.dumps({**json.loads(file.read_text()), **same}))
     for file in write_sweep(short, tmp_path / "a").glob("layer*.json"):
         if not file.name.startswith(("layer000", "layer001")):
             file.unlink()
@@ -80,7 +81,7 @@ def test_sweeps_whose_full_run_collapsed_can_still_be_ranked(made_examples, writ
     write_sweep(good, tmp_path)
     for file in write_sweep(collapsed, tmp_path).glob("full-*.json"):
         record = json.loads(file.read_text())
-        file.write_text(json.dumps({**record, "prompt_scores": [0.0] * 64}))
+        file.write_text(json.dumps({**record, "score": 0.0, "prompt_scores": [0.0] * 64}))
     loaded = load_examples([tmp_path])
     assert [example.model for example in loaded.examples] == [good.model]
     assert any("below the base model" in sentence for sentence in loaded.left_out)

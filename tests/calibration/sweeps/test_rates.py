@@ -58,6 +58,7 @@ def test_every_layer_is_read_at_its_own_rate():
     reading = read_sweep(complete())
     assert reading.learning_rate is None and reading.learning_rate_grid == GRID
     assert reading.full.rates == (1e-5, 1e-5)  # equal: the lower one
+    assert reading.in_words == "2 seeds, each policy at its own learning rate"
     assert [reading.layers[layer].rates for layer in (0, 1)] == [(1e-5,) * 2, (1e-4,) * 2]
     assert reading.contribution(0).mean == pytest.approx(0.405 / 0.5)
     assert reading.contribution(1).mean == pytest.approx(0.605 / 0.5)

@@ -58,7 +58,7 @@ def made(kind, seed=0, layer=None, scores=(0.0, 0.5, 1.0), rate=1e-3, status="do
     failed = status == "failed"
     return RunRecord(
         run=RunKey(kind=kind, seed=seed, learning_rate=rate, layer=layer),
-        settings=SETTINGS.model_copy(update=others),
+        settings=SETTINGS.model_copy(update={"heldout_prompts": len(scores), **others}),
         learning_rate_grid=(1e-3,),
         status=status,
         reason="its weights are not finite" if failed else None,
@@ -76,7 +76,7 @@ def made(kind, seed=0, layer=None, scores=(0.0, 0.5, 1.0), rate=1e-3, status="do
 
 def test_records_survive_the_folder(tmp_path):
     store = FolderStore(tmp_path / "sweep")
-    records = [made("base"), made("layer", layer=3), made("layer", layer=12, status="failed")]
+    records = [made("base"), made("layer", layer=2, status="failed"), made("layer", layer=3)]
     store.write(records)
     for record in records:
         assert store.read(record.run, SETTINGS) == record
@@ -86,7 +86,7 @@ def test_records_survive_the_folder(tmp_path):
     assert names == {
         "base-seed0.json",
         "layer003-lr0.001-seed0.json",
-        "layer012-lr0.001-seed0.json",
+        "layer002-lr0.001-seed0.json",
     }
 
 
@@ -114,7 +114,7 @@ def test_other_settings_are_named_not_mixed(tmp_path):
     [
         ("{", "Invalid JSON"),
         ("[]", "Input should be an object"),
-        ('{"pages": 3}', "no record of a run"),
+        ('{"pages": 3}', "the record of a run"),
     ],
 )
 def test_unreadable_files_are_errors_with_their_path(tmp_path, content, message):

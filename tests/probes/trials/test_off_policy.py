@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import layerpick.probes.trials.off_policy as off_policy
 from layerpick.probes.base import Budget
 from layerpick.probes.run import run_probe
 from layerpick.probes.table import PROBES
@@ -131,7 +130,7 @@ def test_small_batches_change_nothing(shared, monkeypatch):
     monkeypatch.setattr(fixed_texts, "CHUNK_BYTES", 0.0)
     monkeypatch.setattr(fixed_texts, "FEWEST_TOKENS", 1)
     halves = cross_fitting_halves(shared)
-    assert len(list(fixed_texts.texts(shared, halves[0], keep=False))) > 1
+    assert len(list(fixed_texts.texts(shared, halves[0]))) > 2
     for before, probe in zip(whole, (OneStepProbe(), OffPolicyProbe()), strict=True):
         for name, values in run_probe(probe, shared).features.items():
             assert values == pytest.approx(before.features[name], rel=1e-3, abs=1e-6), name
@@ -176,12 +175,9 @@ def test_every_family_learns_and_stays_as_it_was(probe_input, tiny, family, dtyp
     assert not any(p.requires_grad or p.grad is not None for p in model.model.parameters())
 
 
-@pytest.mark.parametrize("family", ["qwen3"])
-def test_too_little_signal_and_too_much_to_hold_are_said(probe_input, shared, monkeypatch):
-    few = probe_input(shared.model, groups=3, silent=2)
+def test_too_little_signal_is_said(probe_input, tiny):
+    few = probe_input(tiny("qwen3"), groups=3, silent=2)
     assert "Fewer than two prompts" in run_probe(OffPolicyProbe(), few).failure
-    monkeypatch.setattr(off_policy, "MOST_HELD_BYTES", 1000)
-    assert "'one_step' holds none" in run_probe(OffPolicyProbe(), shared).failure
 
 
 @pytest.mark.parametrize("family", ["qwen3"])

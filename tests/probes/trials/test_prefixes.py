@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from layerpick.probes.trials.prefixes import read_text, texts
+from layerpick.probes.trials.prefixes import texts
+from layerpick.probes.trials.reader import make_reader
 from layerpick.training.episodes.rollouts import Rollouts
 from layerpick.training.models.loading import load_model
 from layerpick.training.pretraining.tokenizer import byte_tokenizer
@@ -62,14 +63,14 @@ def one_prompt_per_group(shared):
 @pytest.mark.parametrize("longest", [10, 24])
 def test_samples_share_rows_only_within_a_chunk_of_attention(chunked, probe_input, longest):
     shared = one_prompt_per_group(probe_input(chunked, longest=longest))
-    (text,) = texts(shared, range(5), keep=False)
-    with torch.no_grad():
-        found = read_text(shared, text)
-        for trajectory, own in zip(
-            text.trajectories, found.split([t.generated for t in text.trajectories]), strict=True
-        ):
+    reader = make_reader(shared)
+    for text in texts(shared, range(5)):
+        found = reader.base(text).base.split(text.lengths.tolist())
+        for trajectory, sample in zip(text.trajectories, text.reading, strict=True):
             tokens = torch.tensor([trajectory.tokens])
-            alone = torch.log_softmax(chunked.model(input_ids=tokens).logits[0] / 0.8, dim=-1)
+            with torch.no_grad():
+                alone = torch.log_softmax(chunked.model(input_ids=tokens).logits[0] / 0.8, dim=-1)
             places = np.flatnonzero(trajectory.model_mask)
-            assert torch.allclose(own, alone[places - 1, tokens[0, places]], atol=1e-4)
-    assert (text.batch.attention_mask.ndim == 4) == (longest < 11), "are samples packed?"
+            expected = alone[places - 1, tokens[0, places]]
+            assert torch.allclose(found[sample], expected, atol=1e-4)
+        assert (text.batch.attention_mask.ndim == 4) == (longest < 11), "are samples packed?"

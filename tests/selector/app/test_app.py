@@ -37,6 +37,7 @@ def test_suggest_prints_a_table_and_writes_its_files(layerpick, arguments, tmp_p
     assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "profile.png",
+        "report.html",
         "suggestion.json",
     ]
 

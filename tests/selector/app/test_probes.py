@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-import layerpick.selector.suggestion.probing as probing
+import layerpick.probes.table as probe_table
+from layerpick import suggest
 from layerpick.probes.gradient.probe import GradientProbe
 from layerpick.probes.table import PROBES
-from layerpick.selector import suggest
 from layerpick.selector.app import probes as probes_command
 from layerpick.selector.suggestion.picture import draw_suggestion
 from layerpick.selector.suggestion.report import MOST_SHOWN, sentences, shown_features
@@ -37,7 +37,7 @@ class Broken(GradientProbe):
 @pytest.fixture
 def suggestion(tiny, settings, few, short, monkeypatch):
     table = {**PROBES, "broken": Broken}
-    monkeypatch.setattr(probing, "PROBES", table)
+    monkeypatch.setattr(probe_table, "PROBES", table)
     names = ["weights", "hidden", "broken", "gradient", "one_step"]
     folder = str(tiny("qwen3").folder)
     return suggest(folder, settings=settings, rollouts=few, sampling=short, probes=names)

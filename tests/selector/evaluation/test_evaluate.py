@@ -6,12 +6,11 @@ import sys
 import pytest
 
 from layerpick.calibration.judging.baselines import BASELINES
-from layerpick.calibration.predictors import calibrated
-from layerpick.calibration.predictors.choice import choose
+from layerpick.calibration.predictors import calibrated, choice
 from layerpick.calibration.predictors.levels import LEVELS
 from layerpick.calibration.predictors.regressors import DepthRegressor, RidgeRegressor
-from layerpick.calibration.sweeps import store
 from layerpick.selector.app.app import run
+from layerpick.selector.evaluation import run as evaluating
 from layerpick.selector.evaluation.run import POSITION, rankings
 from layerpick.selector.recalibration import run as calibrating
 
@@ -19,7 +18,7 @@ from layerpick.selector.recalibration import run as calibrating
 @pytest.fixture(autouse=True)
 def few_candidates(monkeypatch):
     candidates = (DepthRegressor(3.0), RidgeRegressor(30.0, 12))
-    monkeypatch.setattr(choose, "__defaults__", (candidates, lambda _: None))
+    monkeypatch.setattr(choice, "CANDIDATES", candidates)
 
 
 @pytest.fixture
@@ -30,8 +29,8 @@ def shipped(made_examples, write_sweep, monkeypatch, tmp_path):
         if number == 5:
             example.features["gradient"].clear()
         write_sweep(example, root)
-    monkeypatch.setattr(store, "SHIPPED_SWEEPS", root)
-    monkeypatch.setattr(calibrating, "SHIPPED_SWEEPS", root)
+    for module in (evaluating, calibrating):
+        monkeypatch.setattr(module, "SHIPPED_SWEEPS", root)
     monkeypatch.setenv("LAYERPICK_CACHE", str(tmp_path / "cache"))
     return root
 
@@ -54,7 +53,7 @@ def test_evaluate_prints_tables_and_draws_pictures(layerpick, shipped, tmp_path)
     assert code == 0, err
     for words in ("6 sweeps of 6 models", "Noise ceiling", "middle first", "model-3 · code · grpo"):
         assert words in out
-    for name in ("predicted.png", "regret.png", "coverage.png"):
+    for name in ("predicted.png", "regret.png", "share-lost.png", "coverage.png"):
         picture = (tmp_path / "pictures" / name).read_bytes()
         assert picture.startswith(b"\x89PNG") and len(picture) > 5_000
 

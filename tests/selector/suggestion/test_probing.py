@@ -6,7 +6,7 @@ import json
 import pytest
 
 import layerpick.selector.app.app as cli
-from layerpick.selector import suggest
+from layerpick import suggest
 from layerpick.training.errors import LayerpickError
 
 

@@ -1,10 +1,12 @@
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from layerpick.selector import Suggestion, read_suggestion, suggest
+from layerpick import Suggestion, read_suggestion, suggest
 from layerpick.selector.suggestion.report import sentences
 from layerpick.training.errors import LayerpickError
 
@@ -97,7 +99,23 @@ def test_published_measurements_are_shown_with_their_source(
     assert [layer.measured for layer in suggestion.layers] == pytest.approx(
         [found.contribution(layer) for layer in range(3)]
     )
-    assert any("2607.01232" in line for line in sentences(suggestion))
+    said = sentences(suggestion)
+    assert "Measured contributions: published: arXiv 2607.01232." in said
+
+
+def test_the_kind_of_contribution_is_said(suggestion):
+    assert suggestion.rates == ("shared",)  # all shipped sweeps so far
+    kinds = {
+        ("shared",): "those of runs at one learning rate",
+        ("own",): "each at its own best learning rate",
+        ("own", "shared"): "both kinds",
+    }
+    for rates, words in kinds.items():
+        lines = sentences(suggestion.model_copy(update={"rates": rates}))
+        (line,) = (line for line in lines if line.startswith("Contributions are "))
+        assert words in line
+    told_before = sentences(suggestion.model_copy(update={"rates": ()}))
+    assert not any(line.startswith("Contributions are ") for line in told_before)
 
 
 def test_algorithms_change_the_gradient_features(tiny, settings, few, short, suggestion):
@@ -118,3 +136,18 @@ def test_mistakes_are_one_sentence(tiny, settings, few, short, kwargs, said):
     arguments = {"model": str(tiny("qwen3").folder), "task": "math", **kwargs}
     with pytest.raises(LayerpickError, match=said):
         suggest(**arguments, settings=settings, rollouts=few, sampling=short)
+
+
+def test_suggesting_takes_no_trainer_with_it(tmp_path):
+    """TRL costs seconds to import, and nothing here trains."""
+    script = (
+        "import sys, layerpick\n"
+        "from layerpick import RolloutChoice\n"
+        "layerpick.suggest(rollouts=RolloutChoice(prompts=4, group_size=4), probes=['gradient'])\n"
+        "print(sorted({'trl', 'datasets', 'peft'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"

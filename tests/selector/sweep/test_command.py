@@ -103,5 +103,5 @@ def test_features_are_kept_beside_the_runs_and_measured_once(layerpick, tmp_path
     layerpick("--device", "cpu", *options, "--probes", "gradient")
     assert (folder / FEATURES_FILE).stat().st_mtime_ns == before
     (folder / FEATURES_FILE).write_text("{}")
-    with pytest.raises(LayerpickError, match="no table of features"):
+    with pytest.raises(LayerpickError, match="a table of features"):
         layerpick("--device", "cpu", *options, "--probes", "gradient")

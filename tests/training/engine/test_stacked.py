@@ -14,7 +14,7 @@ from layerpick.training.batches.packed import pack, packed_log_probs, packs
 from layerpick.training.batches.padded import collate, token_log_probs, token_values
 from layerpick.training.engine.learner import Learner, lessons_of
 from layerpick.training.engine.loop import step_seed, train
-from layerpick.training.engine.policies import FIRST_LAYER_STREAM, FullPolicy
+from layerpick.training.engine.policies import FIRST_LAYER_STREAM, FullPolicy, TrainedCopy
 from layerpick.training.engine.stacked import SingleLayerPolicies, check_multiplexing
 from layerpick.training.episodes.play import SamplingSettings, play
 from layerpick.training.errors import LayerpickError
@@ -400,3 +400,32 @@ def trl_inputs(model, groups, algorithm):
         "ref_per_token_logps": reference,
         "old_per_token_logps": reference,  # the untrained policy sampled
     }
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_is_trained_is_cast_when_it_has_changed(tiny, fused):
+    """Values are those of the float32 parameters at every call; gradients add up in float32."""
+    layer = copy.deepcopy(tiny("llama").layers[0].mlp).bfloat16()
+    trained = TrainedCopy(layer)
+    given = torch.randn(5, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    optimizer = torch.optim.AdamW(trained.trained.values(), 0.1, fused=fused)
+    for _ in range(2):
+        expected = copy.deepcopy(layer)
+        for name, parameter in expected.named_parameters():
+            parameter.data = trained.trained[name].detach().bfloat16()
+        expected.requires_grad_(True)
+        sums = {name: torch.zeros_like(p) for name, p in trained.trained.items()}
+        for _ in range(3):
+            assert torch.equal(trained(given), expected(given))
+            trained(given).sum().backward()
+            expected.zero_grad()
+            expected(given).sum().backward()
+            for name, parameter in expected.named_parameters():
+                sums[name] += parameter.grad.float()
+        for name, parameter in trained.trained.items():
+            assert torch.equal(parameter.grad, sums[name])
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        trained.trained["gate_proj.weight"].zero_()
+    assert not trained(given).any()

@@ -5,6 +5,7 @@ import torch
 from layerpick.training.episodes.decoding import Decoder, draw_tokens
 from layerpick.training.episodes.play import SamplingSettings, play
 from layerpick.training.errors import LayerpickError
+from layerpick.training.progress import Unseen
 from layerpick.training.tasks.base import (
     Episodes,
     Prompt,
@@ -197,3 +198,25 @@ def test_keep_reorders_rows(tiny):
     logits = decoder.extend([[11], [12]])
     for row, tokens in enumerate([[9, 10, 11], [5, 6, 7, 12]]):
         assert torch.allclose(logits[row], reference_log_probs(model, tokens)[-1], atol=1e-4)
+
+
+def test_no_more_rows_are_decoded_at_a_time_than_memory_holds(tiny, monkeypatch):
+    """Weights and caches may take half of it; what is written is the same."""
+    from layerpick.training.episodes import play as module
+
+    model, task = tiny("qwen3"), Length(TaskSettings())
+    prompts = task.prompts("train", 2, 0)
+    settings = SamplingSettings(5, rows=64)
+    whole = play(model, task, prompts, 4, settings, seed=0)
+    config = model.model.config
+    weights = 4 * sum(each.numel() for each in model.model.parameters())
+    row = 4 * 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers
+    memory = 2 * (weights + 3 * row * 10)
+    monkeypatch.setattr(module, "device_memory", lambda _: memory)
+    assert module.rows_that_fit(model, 10) == 3
+    assert module.rows_that_fit(model, 10_000) == 1
+    ended = []
+    watch = type("Watch", (Unseen,), {"ended": lambda _, count: ended.append(count)})
+    again = play(model, task, prompts, 4, settings, seed=0, progress=watch())
+    assert [each.tokens for each in again] == [each.tokens for each in whole]
+    assert sum(ended) == 8 and max(ended) < 8

@@ -10,11 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from layerpick.training import load_with_delta
+from layerpick import load_with_delta
 from layerpick.training.episodes.scoring import score_model
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import load_model
-from layerpick.training.runs.delta import apply_delta, read_delta, save_delta
+from layerpick.training.runs.delta import apply, read_delta, save_delta
 from layerpick.training.runs.folder import DELTA_FILE, RunFolder
 from layerpick.training.trl.run import TrlSettings, train
 
@@ -51,7 +51,7 @@ def test_loading_with_it_gives_the_trained_model(trained):
 def test_merged_it_is_an_ordinary_model_with_the_same_score(trained, make_bench, tmp_path):
     model, run = trained
     out = tmp_path / "merged"
-    apply_delta(run, out, device="cpu")
+    apply(run, out, device="cpu")
     plain = AutoModelForCausalLM.from_pretrained(out)
     ours = model.model.state_dict()
     assert all(torch.equal(ours[name], tensor) for name, tensor in plain.state_dict().items())
@@ -65,7 +65,7 @@ def test_merged_it_is_an_ordinary_model_with_the_same_score(trained, make_bench,
 
 def test_the_model_card_says_what_was_done(trained, tmp_path):
     model, run = trained
-    apply_delta(run, tmp_path / "merged", device="cpu")
+    apply(run, tmp_path / "merged", device="cpu")
     card = (tmp_path / "merged" / "README.md").read_text()
     front = card.split("---")[1]
     assert "library_name: transformers" in front and "base_model:" not in front  # a folder
@@ -81,7 +81,7 @@ def test_a_models_own_defaults_go_along(tiny, make_bench, tmp_path):
     (base / "task.json").write_text('{"task": "math", "dataset": "rows.jsonl"}')
     bench = make_bench(load_model(str(base), device="cpu"), steps=2)
     train(bench, TrlSettings((0,), 1e-3), RunFolder(tmp_path / "run"))
-    apply_delta(tmp_path / "run", tmp_path / "merged", device="cpu")
+    apply(tmp_path / "run", tmp_path / "merged", device="cpu")
     for name in ("rows.jsonl", "task.json"):
         assert (tmp_path / "merged" / name).read_text() == (base / name).read_text()
 
@@ -89,7 +89,7 @@ def test_a_models_own_defaults_go_along(tiny, make_bench, tmp_path):
 def test_everything_trained_is_applied_too(tiny, make_bench, tmp_path):
     model = tiny("gpt2")  # its head is its embedding
     train(make_bench(model, steps=2), TrlSettings(None, 1e-3), RunFolder(tmp_path / "run"))
-    apply_delta(tmp_path / "run", tmp_path / "merged", device="cpu")
+    apply(tmp_path / "run", tmp_path / "merged", device="cpu")
     ours = model.model.state_dict()
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").state_dict()
     assert all(torch.equal(ours[name], plain[name]) for name in plain)
@@ -103,7 +103,7 @@ def test_other_weights_are_refused(trained, tmp_path):
     model.model.save_pretrained(other)
     model.tokenizer.save_pretrained(other)
     with pytest.raises(LayerpickError, match="trained in other weights than those of"):
-        apply_delta(run, tmp_path / "merged", str(other), device="cpu")
+        apply(run, tmp_path / "merged", str(other), device="cpu")
     assert not (tmp_path / "merged").exists()
 
 
@@ -120,4 +120,4 @@ def test_what_is_no_trained_layer_is_refused(trained, tmp_path):
     with pytest.raises(LayerpickError, match="has no parameter model"):
         load_with_delta(tmp_path, device="cpu")
     with pytest.raises(LayerpickError, match="exists already"):
-        apply_delta(run, run)
+        apply(run, run)

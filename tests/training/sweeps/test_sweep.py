@@ -17,7 +17,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS, FolderStore, read_folder
+from layerpick.calibration.paths import SHIPPED_SWEEPS
+from layerpick.calibration.sweeps.store import FolderStore, read_folder
 from layerpick.selector.progress import Silent
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.play import SamplingSettings

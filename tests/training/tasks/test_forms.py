@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from layerpick.calibration.sweeps.store import SHIPPED_SWEEPS, read_folder
+from layerpick.calibration.paths import SHIPPED_SWEEPS
+from layerpick.calibration.sweeps.store import read_folder
 from layerpick.training.episodes.rendering import Renderer
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.defaults import read_defaults, reference_model, with_defaults

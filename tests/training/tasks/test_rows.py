@@ -67,7 +67,7 @@ def test_generated_rows_differ_and_do_not_overlap():
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('{"prompt": "a", "answer": "1"}\nnot json\n', "rows.jsonl:2 is not valid JSON"),
+        ('{"prompt": "a", "answer": "1"}\nnot json\n', "rows.jsonl:2 cannot be read as JSON"),
         ('["a list"]\n', "rows.jsonl:1 is not a record"),
     ],
 )

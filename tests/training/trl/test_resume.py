@@ -14,38 +14,44 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from layerpick.training.engine import run as own
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import load_model
+from layerpick.training.runs.checkpoint import latest_checkpoint
 from layerpick.training.runs.folder import DELTA_FILE, RunFolder
-from layerpick.training.trl.checkpoint import latest_checkpoint
 from layerpick.training.trl.run import TrlSettings, train
 
-SETTINGS = TrlSettings(
-    layers=(1,),
-    learning_rate=1e-3,
-    seed=5,
-    checkpoint_every=2,
-    trl={"lr_scheduler_type": "cosine", "warmup_steps": 3, "weight_decay": 0.01},
-)
+SETTINGS = {
+    train: TrlSettings(
+        layers=(1,),
+        learning_rate=1e-3,
+        seed=5,
+        checkpoint_every=2,
+        trl={"lr_scheduler_type": "cosine", "warmup_steps": 3, "weight_decay": 0.01},
+    ),
+    own.train: own.OwnSettings(layers=(1, 2), learning_rate=1e-3, seed=5, checkpoint_every=2),
+}
 STEPS = 32
 
 
-def run(model_folder: str, make_bench, folder: Path) -> None:
+def run(model_folder: str, make_bench, engine, folder: Path) -> None:
     """What the same command would do."""
     bench = make_bench(load_model(model_folder, device="cpu"), steps=STEPS, beta=0.01)
     run_folder = RunFolder(folder)
-    run_folder.open(SETTINGS.describe(bench))
-    train(bench, SETTINGS, run_folder)
+    run_folder.open(SETTINGS[engine].describe(bench))
+    engine(bench, SETTINGS[engine], run_folder)
 
 
-@pytest.fixture
-def start(tiny, make_bench):
+@pytest.fixture(params=SETTINGS, ids=["trl", "own"])
+def start(request, tiny, make_bench):
     """`start(folder)` runs in a process of its own, which can be killed."""
     model_folder = str(tiny("qwen3").folder)
     context = multiprocessing.get_context("fork")
 
     def begin(folder: Path):
-        process = context.Process(target=run, args=(model_folder, make_bench, folder))
+        process = context.Process(
+            target=run, args=(model_folder, make_bench, request.param, folder)
+        )
         process.start()
         return process
 
@@ -108,7 +114,6 @@ def test_a_checkpoint_holds_only_what_is_trained(tiny, make_bench, tmp_path):
     assert names == {
         "trained.safetensors",
         "optimizer.safetensors",
-        "optimizer.json",
         "trainer_state.json",
     }
     trained = load_file(folder / "trained.safetensors")

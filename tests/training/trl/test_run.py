@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ from layerpick.training.engine.policies import FullPolicy
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.models.freezing import freeze
+from layerpick.training.runs.checkpoint import latest_checkpoint
 from layerpick.training.runs.folder import RunFolder
-from layerpick.training.trl.checkpoint import latest_checkpoint
+from layerpick.training.runs.rules import NotFiniteError
 from layerpick.training.trl.run import TrlSettings, make_config, make_trainer, train
-from layerpick.training.trl.trainer import NotFiniteError
 
+OWN = Path(__file__).parents[3] / "examples" / "own_algorithm.py"
 ONE = TrlSettings(layers=(1,), learning_rate=1e-3)
 
 
@@ -97,13 +99,19 @@ def test_loss_and_gradients_are_trls(tiny, make_bench, tmp_path, family, algorit
 
 @pytest.mark.parametrize(
     ("algorithm", "family", "layers"),
-    [("grpo", "llama", (1,)), ("dr_grpo", "gpt2", (2,)), ("grpo", "qwen3", None)],
+    [
+        ("grpo", "llama", (1,)),
+        ("dr_grpo", "gpt2", (2,)),
+        ("grpo", "qwen3", None),
+        (f"{OWN}:Rloo", "llama", (1,)),
+    ],
 )
 def test_a_run_is_the_multiplexed_engines_run(
     tiny, make_bench, tmp_path, algorithm, family, layers
 ):
     """Same prompts, noise, advantages, losses, clipping, optimizer: same weights."""
-    bench = make_bench(tiny(family), algorithm, beta=0.02)
+    beta = 0.0 if algorithm.startswith(str(OWN)) else 0.02  # a KL penalty keeps TRL's weights
+    bench = make_bench(tiny(family), algorithm, beta=beta)
     policies = (
         FullPolicy(bench.model) if layers is None else SingleLayerPolicies(bench.model, layers)
     )
@@ -117,7 +125,7 @@ def test_a_run_is_the_multiplexed_engines_run(
         2e-4,
         seed=3,
     )
-    bench = make_bench(tiny(family), algorithm, beta=0.02)
+    bench = make_bench(tiny(family), algorithm, beta=beta)
     before = {name: p.clone() for name, p in bench.model.model.named_parameters()}
     folder = RunFolder(tmp_path)
     train(bench, TrlSettings(layers, 2e-4, seed=3), folder)
@@ -151,7 +159,8 @@ def test_bfloat16_runs(tiny, make_bench, tmp_path):
     model = tiny("llama")
     model.model.bfloat16()
     before = {name: p.clone() for name, p in model.model.named_parameters()}
-    train(make_bench(model, beta=0.1), ONE, RunFolder(tmp_path))
+    for run in ("first", "second"):  # of a sweep, on the same model
+        train(make_bench(model, beta=0.1), ONE, RunFolder(tmp_path / run))
     changed = [n for n, p in model.model.named_parameters() if not torch.equal(p, before[n])]
     assert changed and all(name.startswith(model.layers.prefix(1)) for name in changed)
     assert {p.dtype for p in model.model.parameters()} == {torch.bfloat16}

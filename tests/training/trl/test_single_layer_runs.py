@@ -20,6 +20,7 @@ from layerpick.selector.settings import (
 from layerpick.selector.training_run.report import gain_error
 from layerpick.selector.training_run.run import make_bench, run_training
 from layerpick.selector.training_run.settings import TrainingChoice
+from layerpick.selector.training_run.strategy import Strategy
 from layerpick.training.runs.folder import RunFolder
 
 REAL_RUN = """
@@ -29,6 +30,7 @@ from layerpick.selector.progress import Silent
 from layerpick.selector.settings import *
 from layerpick.selector.training_run.run import make_bench, run_training
 from layerpick.selector.training_run.settings import TrainingChoice
+from layerpick.selector.training_run.strategy import Strategy
 from pathlib import Path
 
 model, rows, reward, out = sys.argv[1:]
@@ -37,7 +39,7 @@ sampling = SamplingChoice(max_new_tokens=12)
 prepared = prepare(ModelChoice(model, device="cpu"), "math", settings, sampling)
 rl = RlSettings(steps=3, prompts=2, group_size=2)
 bench = make_bench(prepared, None, rl, HeldOutChoice(2, 1))
-run_training(bench, (15,), TrainingChoice(), 0, Path(out), Silent())
+run_training(bench, Strategy((15,), None, "by hand"), TrainingChoice(), 0, Path(out), Silent())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
@@ -67,7 +69,9 @@ def test_smollm2_trains_one_layer_in_four_gigabytes(smollm2, tmp_path):
 def test_one_layer_lifts_the_score_of_the_built_in_model(task, algorithm, layer, tmp_path):
     prepared = prepare(ModelChoice(device="cpu"), task, TaskSettings(), TRAINING_SAMPLING)
     bench = make_bench(prepared, algorithm, RlSettings(), HeldOutChoice(128))
-    result = run_training(bench, (layer,), TrainingChoice(), 0, tmp_path / "run", Silent()).result
+    result = run_training(
+        bench, Strategy((layer,), None, "by hand"), TrainingChoice(), 0, tmp_path / "run", Silent()
+    ).result
     gain = result.trained.mean - result.base.mean
     assert gain >= 0.1
     assert gain > 3 * gain_error(result.base, result.trained)

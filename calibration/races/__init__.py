@@ -1,0 +1,1 @@
+"""Races: what a prediction and early curves foretell of final scores; replays."""

@@ -1,0 +1,147 @@
+"""Rules of races as a file: learned from stored sweeps, one for each level and budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from layerpick.calibration.judging.evaluation import hold_out
+from layerpick.calibration.predictors.calibrated import SHIPPED_PREDICTORS, user_predictors
+from layerpick.calibration.predictors.choice import Progress
+from layerpick.calibration.predictors.levels import LEVELS, Level
+from layerpick.calibration.races.curves import SweepCurves, read_curves
+from layerpick.calibration.races.foresight import Foresight
+from layerpick.calibration.races.rule import RaceRule, learn_rule
+from layerpick.calibration.sweeps.examples import Example
+from layerpick.calibration.sweeps.store import read_folder, sweep_folders
+from layerpick.training.errors import LayerpickError
+from layerpick.training.files import write_text
+
+SCHEMA_VERSION: Literal[1] = 1
+RULES_FILE = "races.json"
+BUDGETS = (1.5, 2.0, 2.5, 3.0, 4.0)
+"""Single-layer runs for which rules are learned."""
+RACED_LEVELS = ("backward", "one_step", "off_policy")
+DIGITS = 5
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class StoredForesight(_Stored):
+    """A `Foresight`."""
+
+    slope: float
+    slope_variance: float
+    arm_variance: float
+    curve_weights: tuple[float, float]
+    gain: float
+    noise_variance: float
+
+
+class StoredRule(_Stored):
+    """A `RaceRule` and what it is for."""
+
+    level: str
+    budget: float
+    strictness: float
+    arms: int
+    foresights: tuple[StoredForesight, ...]
+    sweeps: int
+
+    def rule(self) -> RaceRule:
+        """The rule."""
+        foresights = tuple(Foresight(**each.model_dump()) for each in self.foresights)
+        return RaceRule(foresights, self.strictness, self.arms)
+
+
+class StoredRules(_Stored):
+    """The file."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    rules: tuple[StoredRule, ...]
+
+
+def curves_of(
+    examples: Sequence[Example],
+    roots: Sequence[Path],
+    level: Level,
+    done: Progress = lambda _: None,
+) -> list[SweepCurves]:
+    """The curves of the examples' sweeps, each with its prediction made without its model."""
+    held_out, _ = hold_out(examples, examples, level, "model", done)
+    predicted = {_about(example): example for example in held_out}
+    found = []
+    for folder in dict.fromkeys(folder for root in roots for folder in sweep_folders(root)):
+        records = read_folder(folder)
+        example = predicted.get(records[0].settings.about)
+        if example is not None:
+            curves = read_curves(records, held_out[example].prediction.contribution)
+            found += [curves] if curves is not None else []
+    return found
+
+
+def _about(example: Example) -> tuple[str, str, str, str]:
+    return example.weights_hash, example.task, example.algorithm, example.data_hash
+
+
+def learn_rules(curves: Mapping[str, Sequence[SweepCurves]]) -> StoredRules:
+    """Rules for every budget, from the curves of all sweeps by level."""
+    rules = []
+    for level, sweeps in curves.items():
+        for budget in BUDGETS:
+            rule = learn_rule(sweeps, budget)
+            rules.append(
+                StoredRule(
+                    level=level,
+                    budget=budget,
+                    strictness=rule.strictness,
+                    arms=rule.arms,
+                    foresights=tuple(_rounded(foresight) for foresight in rule.foresights),
+                    sweeps=len(sweeps),
+                )
+            )
+    return StoredRules(rules=tuple(rules))
+
+
+def write_rules(rules: StoredRules, folder: Path) -> Path:
+    """Write the file beside the predictors, whole or not at all."""
+    path = folder / RULES_FILE
+    write_text(path, rules.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def find_rule(level: str, budget: float) -> StoredRule:
+    """The rule of a level for the largest budget learned that is not above this one.
+
+    The user's own file counts before the shipped one; a level without rules takes those of the
+    nearest cheaper one. Raises LayerpickError for a budget that no rule is cheap enough for.
+    """
+    own = user_predictors() / RULES_FILE
+    path = own if own.is_file() else SHIPPED_PREDICTORS / RULES_FILE
+    try:
+        rules = StoredRules.model_validate_json(path.read_bytes()).rules
+    except (ValidationError, OSError) as error:
+        raise LayerpickError(
+            f"{path} holds no rules of races: delete it, and run `layerpick calibrate`."
+        ) from error
+    order = list(LEVELS)
+    levels = sorted({r.level for r in rules}, key=order.index)
+    chosen = [name for name in levels if order.index(name) <= order.index(level)] or levels[:1]
+    fitting = [r for r in rules if r.level == chosen[-1] and r.budget <= budget + 1e-9]
+    if not fitting:
+        least = min(r.budget for r in rules)
+        raise LayerpickError(f"--race-budget must be at least {least:g} single-layer runs.")
+    return max(fitting, key=lambda r: r.budget)
+
+
+def _rounded(foresight: Foresight) -> StoredForesight:
+    plain = asdict(foresight)
+    weights = tuple(float(f"{value:.{DIGITS}g}") for value in plain.pop("curve_weights"))
+    numbers = {name: float(f"{value:.{DIGITS}g}") for name, value in plain.items()}
+    return StoredForesight(curve_weights=(weights[0], weights[1]), **numbers)

@@ -1,0 +1,1 @@
+"""`layerpick race`: the layers that may be best trained side by side, the winner kept."""

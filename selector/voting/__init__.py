@@ -1,0 +1,1 @@
+"""`layerpick vote`: several single-layer models answer, and the majority counts."""

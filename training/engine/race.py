@@ -1,0 +1,265 @@
+"""A race: arms trained side by side on the same prompts; at rungs, those that cannot win leave.
+
+Objective and numbers are those of the engine's ordinary runs: an arm that never leaves ends with
+the weights of the same run alone. Everything a race has done lies in its folder, so a race that was
+killed goes on from its last checkpoint.
+
+race.json              what the race is; the same command goes on, another is refused
+steps.jsonl            one line per step: rewards of the arms that took it
+checkpoint-N/          the newest one, while the race goes on
+
+Limits: which arms leave is the judge's affair; all arms have one number of steps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
+
+from layerpick.training.engine.learner import Learner
+from layerpick.training.engine.loop import take_step
+from layerpick.training.engine.stacked import SingleLayerPolicies
+from layerpick.training.errors import LayerpickError
+from layerpick.training.files import as_json, write_text
+from layerpick.training.runs.checkpoint import (
+    latest_checkpoint,
+    load_optimizer,
+    load_trained,
+    save_checkpoint,
+)
+from layerpick.training.sweeps.multiplexed import Bench
+from layerpick.training.sweeps.records import RunSettings
+
+ENGINE = "multiplexed"
+RACE_FILE, STEPS_FILE = "race.json", "steps.jsonl"
+
+Judge = Callable[[int, Sequence[int], np.ndarray], Sequence[int]]
+"""(rung, arms still in, their curves (arms, steps)) → those that go on; it must not depend on
+anything else, because a race that was killed asks again."""
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Arm(_Value):
+    """One candidate."""
+
+    layer: int
+    learning_rate: float
+
+
+class RaceDescription(_Value):
+    """What a race is: equal descriptions on the same device give equal races."""
+
+    settings: RunSettings
+    arms: tuple[Arm, ...]
+    rungs: tuple[int, ...]
+    """Steps after which the judge is asked."""
+    judged_by: str
+    """The judge's settings, in words."""
+    seed: int
+
+
+class RaceStep(_Value):
+    """One step of the arms that took it."""
+
+    step: int
+    rewards: dict[int, float]
+    """By arm: mean training reward."""
+    losses: dict[int, float]
+    tokens: dict[int, int]
+    """Written."""
+    failed: dict[int, str]
+    """Arms that this step ended, and why."""
+    sampling_seconds: float
+    update_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Raced:
+    """How a race ended: all arms, those that took the last step, and what they trained."""
+
+    policies: SingleLayerPolicies
+    finalists: tuple[int, ...]
+    steps: tuple[RaceStep, ...]
+    failures: Mapping[int, str]
+
+    def curve(self, arm: int) -> np.ndarray:
+        """(steps of the arm,), float64: its mean training rewards."""
+        return np.array([s.rewards[arm] for s in self.steps if arm in s.rewards])
+
+    def trained(self, arm: int) -> Mapping[str, nn.Parameter]:
+        """What an arm has trained, by its names in the model."""
+        policies = self.policies
+        prefix = policies.model.layers.prefix(policies.layers[arm])
+        return {prefix + name: value for name, value in policies.copies[arm].trained.items()}
+
+
+def train_arms(
+    bench: Bench,
+    race: RaceDescription,
+    folder: Path,
+    judge: Judge,
+    *,
+    checkpoint_every: int = 10,
+    on_step: Callable[[int], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Raced:
+    """Train the arms, ordered by layer, until the bench's steps are done or one is left alone.
+
+    The arm that is left alone goes on to the last step, too. Goes on from the folder's last
+    checkpoint. Raises LayerpickError for a folder of another race, and when every arm has failed.
+    """
+    _open(folder, race)
+    running = _Race(bench, race, folder, judge)
+    done = running.resume()
+    on_step(done)
+    if 0 < done < bench.settings.steps:
+        note(f"Going on from step {done} of {bench.settings.steps}.")
+    for number in range(done, bench.settings.steps):
+        for sentence in running.step(number):
+            note(sentence)
+        if (number + 1) % checkpoint_every == 0 or number + 1 == bench.settings.steps:
+            running.keep(number + 1)
+        on_step(1)
+    return running.raced()
+
+
+class _Race:
+    def __init__(self, bench: Bench, race: RaceDescription, folder: Path, judge: Judge):
+        self._bench, self._race, self._folder, self._judge = bench, race, folder, judge
+        self._policies = SingleLayerPolicies(bench.model, [arm.layer for arm in race.arms])
+        self._learner = Learner(
+            self._policies,
+            bench.settings,
+            tuple(arm.learning_rate for arm in race.arms),
+            bench.sampling.temperature,
+            bench.model,
+            bench.chunk_tokens,
+        )
+        self._alive = list(range(len(race.arms)))
+        self._steps: list[RaceStep] = []
+        self._failures: dict[int, str] = {}
+
+    def resume(self) -> int:
+        """Bring everything to the last checkpoint; returns the steps done."""
+        checkpoint = latest_checkpoint(self._folder)
+        done = checkpoint.step if checkpoint else 0
+        self._steps = _read_steps(self._folder / STEPS_FILE)[:done]
+        text = "".join(step.model_dump_json() + "\n" for step in self._steps)
+        write_text(self._folder / STEPS_FILE, text)
+        if checkpoint:
+            load_trained(checkpoint, self._by_name())
+            load_optimizer(checkpoint, self._learner.optimizer)
+            self._failures = {a: why for step in self._steps for a, why in step.failed.items()}
+            self._alive = sorted(self._steps[-1].rewards.keys() - self._failures.keys())
+            self._leave(done)
+        return done
+
+    def step(self, number: int) -> list[str]:
+        """One step of the arms still in; returns what there is to say of it."""
+        taken = take_step(
+            self._policies,
+            self._learner,
+            self._bench.task,
+            self._bench.algorithm,
+            self._bench.sampling,
+            self._bench.settings,
+            alive=self._alive,
+            seed=self._race.seed,
+            number=number,
+        )
+        episodes = {
+            arm: [e for group in groups for e in group] for arm, groups in taken.groups.items()
+        }
+        self._steps.append(
+            RaceStep(
+                step=number + 1,
+                rewards={a: float(np.mean([e.reward for e in own])) for a, own in episodes.items()},
+                losses={arm: float(taken.losses[arm]) for arm in episodes},
+                tokens={arm: sum(e.generated for e in own) for arm, own in episodes.items()},
+                failed=dict.fromkeys(taken.broken, f"the gradient of step {number} is not finite"),
+                sampling_seconds=taken.sampling_seconds,
+                update_seconds=taken.update_seconds,
+            )
+        )
+        with (self._folder / STEPS_FILE).open("a", encoding="utf-8") as file:
+            file.write(self._steps[-1].model_dump_json() + "\n")
+        self._failures |= self._steps[-1].failed
+        self._alive = [arm for arm in self._alive if arm not in self._failures]
+        if not self._alive:
+            raise LayerpickError(
+                "Every arm's gradient has become infinite: race at a smaller --learning-rate."
+            )
+        failed = [f"{self._name(arm)} fails: {self._failures[arm]}." for arm in taken.broken]
+        return [*failed, *self._leave(number + 1)]
+
+    def _leave(self, done: int) -> list[str]:
+        """Ask the judge where a rung is reached; returns a sentence if arms leave."""
+        if done not in self._race.rungs or len(self._alive) == 1:
+            return []
+        curves = np.array([[s.rewards[arm] for s in self._steps] for arm in self._alive])
+        kept = sorted(self._judge(self._race.rungs.index(done), tuple(self._alive), curves))
+        gone = [arm for arm in self._alive if arm not in kept]
+        self._alive = kept
+        names = ", ".join(map(self._name, gone))
+        return [f"After {done} steps, {names} leave{'s' * (len(gone) == 1)}."] if gone else []
+
+    def _name(self, arm: int) -> str:
+        chosen = self._race.arms[arm]
+        several = sum(other.layer == chosen.layer for other in self._race.arms) > 1
+        return f"layer {chosen.layer}" + (f" at {chosen.learning_rate:g}" if several else "")
+
+    def keep(self, done: int) -> None:
+        """Write a checkpoint of the steps that are done."""
+        save_checkpoint(self._folder, done, self._by_name(), self._learner.optimizer)
+
+    def raced(self) -> Raced:
+        """The race as it ended."""
+        finalists = tuple(arm for arm in self._alive if self._policies.finite(arm))
+        if not finalists:
+            raise LayerpickError("No arm's weights are finite: race at a smaller --learning-rate.")
+        return Raced(self._policies, finalists, tuple(self._steps), self._failures)
+
+    def _by_name(self) -> dict[str, nn.Parameter]:
+        return {
+            f"{arm}.{name}": parameter
+            for arm, copied in enumerate(self._policies.copies)
+            for name, parameter in copied.trained.items()
+        }
+
+
+def _open(folder: Path, race: RaceDescription) -> None:
+    path = folder / RACE_FILE
+    if not path.is_file():
+        write_text(path, as_json(race) + "\n")
+        return
+    try:
+        found = RaceDescription.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise LayerpickError(f"{path} is no race: delete it, or use another --out.") from error
+    if found != race:
+        raise LayerpickError(
+            f"{folder} holds another race (other arms, settings or seed): use another --out, or "
+            f"delete it."
+        )
+
+
+def _read_steps(path: Path) -> list[RaceStep]:
+    """Whole lines; what a kill cut short is left out."""
+    if not path.is_file():
+        return []
+    steps = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            steps.append(RaceStep.model_validate(json.loads(line)))
+        except (json.JSONDecodeError, ValidationError):
+            break
+    return steps

@@ -1,0 +1,101 @@
+"""What holds for a training run whatever trains it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from layerpick.training.episodes.transcripts import Transcript, why_no_signal
+from layerpick.training.errors import LayerpickError, NoSignalError
+from layerpick.training.models.freezing import Boost, whole
+from layerpick.training.processes import processes
+from layerpick.training.runs.delta import DeltaOrigin, save_delta
+from layerpick.training.runs.folder import DELTA_FILE, RunFolder
+from layerpick.training.sweeps.multiplexed import Bench
+
+PATIENCE = 10
+"""Steps from the start after which a reward that never differs ends the run."""
+
+
+class NotFiniteError(LayerpickError):
+    """A loss or a gradient is infinite or not a number."""
+
+
+def not_finite(what: str, value: str, step: int, folder: Path, rate: float) -> NotFiniteError:
+    """What to say when the loss or gradient of the step after `step` others is not finite."""
+    return NotFiniteError(
+        f"The {what} of step {step} is {value}: the {step} steps before it are kept in "
+        f"{folder}; start again elsewhere (--out) with a smaller --learning-rate than {rate:g}."
+    )
+
+
+def refuse_float16(bench: Bench) -> None:
+    """Raise LayerpickError for a model whose gradients would vanish."""
+    if bench.model.dtype == torch.float16:
+        raise LayerpickError("float16 is for inference: train with --dtype bfloat16 or float32.")
+
+
+def require_signal(
+    folder: RunFolder,
+    done: int,
+    last: int,
+    told: Callable[[], Sequence[Transcript]],
+    longest: int,
+) -> None:
+    """Raise NoSignalError when `PATIENCE` of `last` steps are done and no reward ever differed.
+
+    `told` gives the last step's episodes as text, none where they are not at hand; `longest` is the
+    most tokens of a turn.
+    """
+    if done != min(PATIENCE, last):
+        return
+    steps = folder.metrics()
+    if any(step.values.get("signal") for step in steps):
+        return
+    reward = sum(step.values.get("reward", 0.0) for step in steps) / len(steps)
+    episodes = told()
+    cause = (
+        why_no_signal(episodes, longest)
+        if episodes
+        else "give an easier or a harder data set, a higher --temperature, or a larger --group-size"
+    )
+    raise NoSignalError(
+        f"In {len(steps)} steps no group's rewards differed (mean reward {reward:.2f}), so "
+        f"nothing was learned: {cause}."
+    )
+
+
+def save_trained(
+    folder: RunFolder,
+    bench: Bench,
+    layers: tuple[int, ...] | None,
+    trained: Mapping[str, Tensor],
+    *,
+    boost: Boost | None = None,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+) -> None:
+    """Write what was trained, by its names in the model, as a delta of its origin."""
+    identity = bench.model.identity
+    origin = DeltaOrigin(
+        base_model=identity.name,
+        revision=identity.revision,
+        weights_hash=identity.weights_hash,
+        dtype=str(bench.model.dtype).removeprefix("torch."),
+        layers=layers,
+        boosted=boost.layers if boost else (),
+        boost_factor=boost.factor if boost else 1.0,
+        algorithm=bench.algorithm.name,
+        task=bench.task.name,
+        source=bench.task.source,
+        steps=steps,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    weights = {name: whole(value.detach()) for name, value in trained.items()}
+    if processes().first:
+        save_delta(folder.path / DELTA_FILE, weights, origin)
