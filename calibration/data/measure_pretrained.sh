@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the sweeps of pretrained models in sweeps/, each policy at its own rate. From the top of
+# Measures sweeps of pretrained models in pretrained/, each policy at its own rate. From the top of
 # the repository: bash calibration/data/measure_pretrained.sh SMOLLM2.gguf GEMMA.gguf SVAMP.json [NAME…]
 # What is there already is not measured again; a pass takes minutes, a sweep about half an hour.
 set -eu
@@ -10,7 +10,7 @@ data=calibration/data/datasets
 common=(--dtype bfloat16 --prompts 8 --group-size 8 --steps 20 --seeds 2 --layers every:2
   --heldout-prompts 200 --heldout-samples 2 --stop '\n' --policies-per-pass 15
   --probes weights,hidden,gradient,one_step,off_policy --probe-prompts 16
-  --out calibration/data/sweeps)
+  --out calibration/data/pretrained)
 rates=2e-5,6e-5,2e-4
 
 sweep() { # model, name, options
@@ -18,6 +18,9 @@ sweep() { # model, name, options
   shift 2
   "$layerpick" sweep "$model" --name "$name" --lr-grid "$rates" "${common[@]}" "$@"
 }
+digits=(--task math --max-new-tokens 4 --heldout-prompts 36 --heldout-samples 8
+  --dataset 'reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1'
+  --template '3 + 5 = 8\n7 - 2 = 5\n{expression} =')
 sums=(--task math --max-new-tokens 5
   --dataset 'reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=2'
   --template '13 + 25 = 38\n7 - 2 = 5\n6 + 41 = 47\n35 - 4 = 31\n{expression} =')
@@ -38,6 +41,7 @@ words=(--task math --max-new-tokens 10 --temperature 0.5 --dataset "$svamp" --te
 
 measure() {
   case $1 in
+    smollm2-digits) sweep "$smollm2" digits --layers every:3 --lr-grid 3e-5,1e-4 "${digits[@]}" ;;
     smollm2-names) sweep "$smollm2" names "${names[@]}" ;;
     smollm2-corridor) sweep "$smollm2" corridor "${corridor[@]}" ;;
     smollm2-products) sweep "$smollm2" products "${products[@]}" ;;
@@ -55,7 +59,7 @@ measure() {
     *) echo "There is no sweep $1." >&2; exit 2 ;;
   esac
 }
-all=(gemma-products smollm2-corridor smollm2-products gemma-corridor smollm2-names gemma-sums
-  smollm2-programs gemma-programs smollm2-sums gemma-names smollm2-divisors gemma-words
+all=(smollm2-digits smollm2-corridor smollm2-products gemma-corridor smollm2-names gemma-sums
+  smollm2-programs gemma-programs smollm2-sums gemma-products gemma-names smollm2-divisors gemma-words
   smollm2-words gemma-divisors)
 for name in "${@:-${all[@]}}"; do measure "$name"; done
