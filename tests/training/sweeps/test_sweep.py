@@ -237,8 +237,6 @@ def test_layers_are_chosen_by_specification(count, wanted, step):
 @pytest.mark.parametrize(
     "spec", ["", "first", "middle", "middle:0", "every:0", "1,,2", "-1", "1-3"]
 )
-    "spec", ["", "first", "middle", "middle:0", "every:0", "1,,2", "-1", "1-3"]
-)
 def test_other_specifications_are_refused(spec):
     with pytest.raises(LayerpickError, match="--layers"):
         choose_layers(spec, 8)
