@@ -1,6 +1,7 @@
 """A built wheel holds everything and works where only it and its dependencies are installed."""
 
 import json
+import os
 import site
 import subprocess
 import sys
@@ -17,7 +18,12 @@ NOT_SHIPPED = {".claims", "__pycache__"}
 
 def run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
+        [str(part) for part in command],
+        cwd=cwd,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -115,7 +115,8 @@ RIGHT = [
     (r"\boxed{5.}", "5"),
     ("the answer is 18\n\nLet me check: 18 / 9 = 2.", "18"),
     (
-        "answer 665\n\nas in my answer above, you think that there are no boys in the school at all, but 105",
+        "answer 665\n\nas in my answer above, you think that there are no boys in the school at "
+        "all, but 105",
         "665",
     ),
 ]
