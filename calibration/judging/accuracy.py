@@ -96,12 +96,17 @@ def estimate(values: Mapping[Example, float], seed: int = 0) -> Estimate | None:
     """Mean over sweeps with its bootstrap error; None without values."""
     if not values:
         return None
-    numbers = np.array(list(values.values()))
-    _, own = np.unique([example.weights_hash for example in values], return_inverse=True)
+    models = [example.weights_hash for example in values]
+    return mean_over_models(np.array(list(values.values())), models, seed)
+
+
+def mean_over_models(numbers: np.ndarray, models: Sequence[str], seed: int = 0) -> Estimate:
+    """Mean of numbers (sweeps,), with the bootstrap error of drawing whole models anew."""
+    _, own = np.unique(np.array(models), return_inverse=True)
     sums, counts = np.bincount(own, weights=numbers), np.bincount(own)
-    models = len(counts)
+    count = len(counts)
     drawn = np.random.default_rng(seed).multinomial(
-        models, np.full(models, 1 / models), size=RESAMPLES
+        count, np.full(count, 1 / count), size=RESAMPLES
     )
     means = (drawn @ sums) / (drawn @ counts)
     tail = (1 - INTERVAL) / 2

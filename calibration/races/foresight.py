@@ -17,11 +17,11 @@ Limits: one noise for all sweeps, although larger batches have less; arms that l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from layerpick.calibration.races.curves import SweepCurves
+from layerpick.training.values import Record
 
 LATE = 0.25
 """Share of the steps so far whose rewards are called late."""
@@ -33,8 +33,7 @@ RIDGE = 1e-3
 """Penalty on the two weights of a curve, relative to their mean square."""
 
 
-@dataclass(frozen=True)
-class Foresight:
+class Foresight(Record):
     """What is foretold after one share of the steps; letters as in the module's formula."""
 
     slope: float
@@ -91,7 +90,12 @@ def learn(sweeps: Sequence[SweepCurves], share: float) -> Foresight:
     gain = float((w * c * y).sum() / (w * y**2).sum())
     noise = float((w * (c - gain * y) ** 2).sum() / w.sum())
     return Foresight(
-        slope, slope_variance, arm_variance, (float(own[0]), float(own[1])), gain, noise
+        slope=slope,
+        slope_variance=slope_variance,
+        arm_variance=arm_variance,
+        curve_weights=(float(own[0]), float(own[1])),
+        gain=gain,
+        noise_variance=noise,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from layerpick.calibration.judging.accuracy import mean_over_models
 from layerpick.calibration.races.curves import SweepCurves
 from layerpick.calibration.races.rule import Raced, RaceRule, learn_rule, run_race
 
@@ -107,9 +108,5 @@ def _mean(values: np.ndarray, models: Sequence[str]) -> tuple[float, float]:
     known = np.isfinite(values)
     if not known.any():
         return float("nan"), float("nan")
-    _, own = np.unique(np.array(models)[known], return_inverse=True)
-    sums, counts = np.bincount(own, weights=values[known]), np.bincount(own)
-    drawn = np.random.default_rng(0).multinomial(
-        len(counts), np.full(len(counts), 1 / len(counts)), size=2000
-    )
-    return float(values[known].mean()), float(((drawn @ sums) / (drawn @ counts)).std())
+    found = mean_over_models(values[known], np.array(models)[known].tolist())
+    return found.mean, found.error

@@ -11,6 +11,7 @@ import numpy as np
 
 from layerpick.calibration.races.curves import SweepCurves
 from layerpick.calibration.races.foresight import Foresight, learn
+from layerpick.training.values import Record
 
 RUNGS = (0.1, 0.2, 0.4, 0.7)
 """Shares of the steps after which arms may leave."""
@@ -24,8 +25,7 @@ LEAST_CHANCE = 0.02
 STRICTNESS = np.arange(1, 11) / 10
 
 
-@dataclass(frozen=True)
-class RaceRule:
+class RaceRule(Record):
     """How a race is judged at its rungs."""
 
     foresights: tuple[Foresight, ...]
@@ -78,7 +78,10 @@ def learn_rule(sweeps: Sequence[SweepCurves], budget: float) -> RaceRule:
     foresights = tuple(learn(sweeps, share) for share in (*RUNGS, 1.0))
     found = []
     for arms in ARMS:
-        rules = [RaceRule(foresights, float(strictness), arms) for strictness in STRICTNESS]
+        rules = [
+            RaceRule(foresights=foresights, strictness=float(strictness), arms=arms)
+            for strictness in STRICTNESS
+        ]
         cheap = bisect_left(
             rules, -budget, hi=len(rules) - 1, key=lambda rule: -mean_cost_and_loss(rule, sweeps)[0]
         )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from layerpick.calibration.judging.evaluation import hold_out
 from layerpick.calibration.predictors.calibrated import SHIPPED_PREDICTORS, user_predictors
@@ -20,47 +18,29 @@ from layerpick.calibration.sweeps.examples import Example
 from layerpick.calibration.sweeps.store import read_folder, sweep_folders
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
+from layerpick.training.reading import read_record
+from layerpick.training.values import Record
 
 SCHEMA_VERSION: Literal[1] = 1
 RULES_FILE = "races.json"
+MADE_BY = "python -m layerpick.calibration.races"
 BUDGETS = (1.5, 2.0, 2.5, 3.0, 4.0)
 """Single-layer runs for which rules are learned."""
 RACED_LEVELS = ("backward", "one_step", "off_policy")
 DIGITS = 5
 
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class StoredForesight(_Stored):
-    """A `Foresight`."""
-
-    slope: float
-    slope_variance: float
-    arm_variance: float
-    curve_weights: tuple[float, float]
-    gain: float
-    noise_variance: float
-
-
-class StoredRule(_Stored):
-    """A `RaceRule` and what it is for."""
+class StoredRule(RaceRule):
+    """A rule and what it is for."""
 
     level: str
     budget: float
-    strictness: float
-    arms: int
-    foresights: tuple[StoredForesight, ...]
+    """In single-layer runs."""
     sweeps: int
-
-    def rule(self) -> RaceRule:
-        """The rule."""
-        foresights = tuple(Foresight(**each.model_dump()) for each in self.foresights)
-        return RaceRule(foresights, self.strictness, self.arms)
+    """How many it was learned from."""
 
 
-class StoredRules(_Stored):
+class StoredRules(Record):
     """The file."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -124,12 +104,8 @@ def find_rule(level: str, budget: float) -> StoredRule:
     """
     own = user_predictors() / RULES_FILE
     path = own if own.is_file() else SHIPPED_PREDICTORS / RULES_FILE
-    try:
-        rules = StoredRules.model_validate_json(path.read_bytes()).rules
-    except (ValidationError, OSError) as error:
-        raise LayerpickError(
-            f"{path} holds no rules of races: delete it, and run `layerpick calibrate`."
-        ) from error
+    remedy = f"delete it, or make it again with `{MADE_BY}`"
+    rules = read_record(path, StoredRules, "rules of races", remedy).rules
     order = list(LEVELS)
     levels = sorted({r.level for r in rules}, key=order.index)
     chosen = [name for name in levels if order.index(name) <= order.index(level)] or levels[:1]
@@ -140,8 +116,10 @@ def find_rule(level: str, budget: float) -> StoredRule:
     return max(fitting, key=lambda r: r.budget)
 
 
-def _rounded(foresight: Foresight) -> StoredForesight:
-    plain = asdict(foresight)
-    weights = tuple(float(f"{value:.{DIGITS}g}") for value in plain.pop("curve_weights"))
-    numbers = {name: float(f"{value:.{DIGITS}g}") for name, value in plain.items()}
-    return StoredForesight(curve_weights=(weights[0], weights[1]), **numbers)
+def _rounded(foresight: Foresight) -> Foresight:
+    text = json.dumps(foresight.model_dump())
+    return Foresight.model_validate(json.loads(text, parse_float=_short))
+
+
+def _short(number: str) -> float:
+    return float(f"{float(number):.{DIGITS}g}")

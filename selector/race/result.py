@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from layerpick.training.files import write_text
 from layerpick.training.runs.folder import PolicyScore
+from layerpick.training.values import Record
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ArmResult(_Value):
+class ArmResult(Record):
     """One arm."""
 
     layer: int
@@ -28,7 +25,7 @@ class ArmResult(_Value):
     failure: str | None = None
 
 
-class RaceResult(_Value):
+class RaceResult(Record):
     """How a race ended."""
 
     model: str

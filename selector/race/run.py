@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -139,8 +139,8 @@ def race(
 
 def _rule(suggestion: Suggestion, race: RaceChoice) -> RaceRule:
     level = next((n for n, e in LEVELS.items() if e.about in suggestion.basis), "backward")
-    rule = find_rule(level, race.race_budget).rule()
-    return rule if race.arms is None else replace(rule, arms=race.arms)
+    rule = find_rule(level, race.race_budget)
+    return rule if race.arms is None else rule.model_copy(update={"arms": race.arms})
 
 
 def _describe(bench: Bench, layers: Sequence[int], rule: RaceRule, seed: int) -> RaceDescription:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from torch import nn
 
 from layerpick.training.engine.learner import Learner
@@ -35,6 +35,7 @@ from layerpick.training.runs.checkpoint import (
 )
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.sweeps.records import RunSettings
+from layerpick.training.values import Record
 
 ENGINE = "multiplexed"
 RACE_FILE, STEPS_FILE = "race.json", "steps.jsonl"
@@ -44,18 +45,14 @@ Judge = Callable[[int, Sequence[int], np.ndarray], Sequence[int]]
 anything else, because a race that was killed asks again."""
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Arm(_Value):
+class Arm(Record):
     """One candidate."""
 
     layer: int
     learning_rate: float
 
 
-class RaceDescription(_Value):
+class RaceDescription(Record):
     """What a race is: equal descriptions on the same device give equal races."""
 
     settings: RunSettings
@@ -67,7 +64,7 @@ class RaceDescription(_Value):
     seed: int
 
 
-class RaceStep(_Value):
+class RaceStep(Record):
     """One step of the arms that took it."""
 
     step: int

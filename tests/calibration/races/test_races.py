@@ -47,7 +47,14 @@ def sweeps():
 
 def test_the_posterior_is_that_of_the_joint_gaussian():
     """Against draws from the model, weighted by how near their curves come to those seen."""
-    foresight = Foresight(0.8, 0.3, 0.02, (1.0, 0.0), 0.6, 0.003)
+    foresight = Foresight(
+        slope=0.8,
+        slope_variance=0.3,
+        arm_variance=0.02,
+        curve_weights=(1.0, 0.0),
+        gain=0.6,
+        noise_variance=0.003,
+    )
     predicted = np.array([0.2, 0.5, 0.9])
     seen = np.array([0.10, 0.05, -0.15])
     curves = 0.7 * np.repeat(seen[:, None], 3, axis=1)
@@ -99,7 +106,7 @@ def test_a_seeds_own_scores_are_never_looked_at(sweeps):
 
 
 def test_an_arm_without_a_chance_leaves_whatever_the_budget():
-    rule = RaceRule((), 0.0, 3)
+    rule = RaceRule(foresights=(), strictness=0.0, arms=3)
     kept = rule.keep(np.array([0.5, 0.4, 0.1]), np.array([0.6, 0.39, 0.01]))
     assert kept.tolist() == [True, True, False]
 
