@@ -13,13 +13,11 @@ Limits: which arms leave is the judge's affair; all arms have one number of step
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 from torch import nn
 
 from layerpick.training.engine.learner import Learner
@@ -27,12 +25,14 @@ from layerpick.training.engine.loop import take_step
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import as_json, write_text
+from layerpick.training.reading import read_record
 from layerpick.training.runs.checkpoint import (
     latest_checkpoint,
     load_optimizer,
     load_trained,
     save_checkpoint,
 )
+from layerpick.training.runs.lines import append_line, read_lines, write_lines
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.sweeps.records import RunSettings
 from layerpick.training.values import Record
@@ -149,9 +149,8 @@ class _Race:
         """Bring everything to the last checkpoint; returns the steps done."""
         checkpoint = latest_checkpoint(self._folder)
         done = checkpoint.step if checkpoint else 0
-        self._steps = _read_steps(self._folder / STEPS_FILE)[:done]
-        text = "".join(step.model_dump_json() + "\n" for step in self._steps)
-        write_text(self._folder / STEPS_FILE, text)
+        self._steps = read_lines(self._folder / STEPS_FILE, RaceStep)[:done]
+        write_lines(self._folder / STEPS_FILE, self._steps)
         if checkpoint:
             load_trained(checkpoint, self._by_name())
             load_optimizer(checkpoint, self._learner.optimizer)
@@ -187,8 +186,7 @@ class _Race:
                 update_seconds=taken.update_seconds,
             )
         )
-        with (self._folder / STEPS_FILE).open("a", encoding="utf-8") as file:
-            file.write(self._steps[-1].model_dump_json() + "\n")
+        append_line(self._folder / STEPS_FILE, self._steps[-1])
         self._failures |= self._steps[-1].failed
         self._alive = [arm for arm in self._alive if arm not in self._failures]
         if not self._alive:
@@ -238,25 +236,9 @@ def _open(folder: Path, race: RaceDescription) -> None:
     if not path.is_file():
         write_text(path, as_json(race) + "\n")
         return
-    try:
-        found = RaceDescription.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise LayerpickError(f"{path} is no race: delete it, or use another --out.") from error
+    found = read_record(path, RaceDescription, "a race", "delete it, or use another --out")
     if found != race:
         raise LayerpickError(
             f"{folder} holds another race (other arms, settings or seed): use another --out, or "
             f"delete it."
         )
-
-
-def _read_steps(path: Path) -> list[RaceStep]:
-    """Whole lines; what a kill cut short is left out."""
-    if not path.is_file():
-        return []
-    steps = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            steps.append(RaceStep.model_validate(json.loads(line)))
-        except (json.JSONDecodeError, ValidationError):
-            break
-    return steps

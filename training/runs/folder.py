@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from layerpick.training.episodes.scoring import HeldOutScore
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text, writing
 from layerpick.training.processes import ALONE, Processes
 from layerpick.training.reading import read_record
+from layerpick.training.runs.lines import append_line, read_lines, write_lines
 from layerpick.training.sweeps.records import RunSettings
 from layerpick.training.values import Count, Index, NonNegative, Number, Positive, Record, Share
 
@@ -179,16 +180,13 @@ class RunFolder:
         for leftover in self.path.glob(".*-*"):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
-        lines = [step.model_dump_json() for step in steps if step.step <= steps_done]
-        write_text(self.path / METRICS_FILE, "".join(f"{line}\n" for line in lines))
+        kept = (step for step in steps if step.step <= steps_done)
+        write_lines(self.path / METRICS_FILE, kept)
 
     def append(self, step: StepMetrics) -> None:
         """Add one step's line."""
-        if not self._group.first:
-            return
-        path = self.path / METRICS_FILE
-        with writing(path), path.open("a", encoding="utf-8") as file:
-            file.write(step.model_dump_json() + "\n")
+        if self._group.first:
+            append_line(self.path / METRICS_FILE, step)
 
     def metrics(self) -> list[StepMetrics]:
         """All steps, in order; a line that a kill has cut short ends them.
@@ -196,14 +194,7 @@ class RunFolder:
         All processes of a group must ask.
         """
         self._group.wait()
-        file = self.path / METRICS_FILE
-        steps: list[StepMetrics] = []
-        for line in file.read_bytes().splitlines() if file.is_file() else ():
-            try:
-                steps.append(StepMetrics.model_validate_json(line))
-            except ValidationError:
-                break
-        return steps
+        return read_lines(self.path / METRICS_FILE, StepMetrics)
 
     def cost(self) -> TrainingCost:
         """Sums over all steps."""
