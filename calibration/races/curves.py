@@ -37,7 +37,7 @@ class SweepCurves:
     @property
     def headroom(self) -> float:
         """The most reward there is to gain, the unit in which sweeps are alike."""
-        return max(1.0 - self.base, LEAST_HEADROOM)
+        return headroom_above(self.base)
 
     @property
     def steps(self) -> int:
@@ -47,6 +47,11 @@ class SweepCurves:
     def others(self, seed: int) -> np.ndarray:
         """(L,), float64: mean scores over all seeds but one, which judge that one."""
         return np.delete(self.scores, seed, axis=0).mean(axis=0)
+
+
+def headroom_above(base: float) -> float:
+    """The most reward to gain from a base score, never less than `LEAST_HEADROOM`."""
+    return max(1.0 - base, LEAST_HEADROOM)
 
 
 def read_curves(records: Sequence[RunRecord], predicted: np.ndarray) -> SweepCurves | None:

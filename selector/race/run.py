@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from layerpick.calibration.predictors.levels import LEVELS
+from layerpick.calibration.races.curves import headroom_above
 from layerpick.calibration.races.rule import RUNGS, RaceRule
 from layerpick.calibration.races.store import find_rule
 from layerpick.calibration.sweeps.store import FolderStore, sweep_folder
@@ -100,15 +101,15 @@ def race(
     rule = _rule(suggestion, choice)
     predicted = np.array([layer.predicted for layer in suggestion.layers])
     layers = sorted(int(layer) for layer in rule.start(predicted))
+    arms = predicted[layers]
     noise = step_seed(seed, SCORING_STEP)
     base = score_model(bench.model, bench.task, bench.sampling, bench.heldout, noise)
     description = _describe(bench, layers, rule, seed)
     reporter.note(f"Racing layers {', '.join(map(str, layers))}.")
-    headroom = max(1.0 - base.mean, 0.05)
+    headroom = headroom_above(base.mean)
 
     def judge(rung: int, alive: Sequence[int], curves: np.ndarray) -> list[int]:
-        own = predicted[[layers[arm] for arm in alive]]
-        mean, found = rule.chances(rung, own, curves, headroom)
+        mean, found = rule.chances(rung, arms[list(alive)], curves, headroom)
         return [arm for arm, stays in zip(alive, rule.keep(mean, found), strict=True) if stays]
 
     done = reporter.stage("racing", bench.settings.steps)
@@ -125,12 +126,13 @@ def race(
         raced.policies, bench.task, bench.sampling, bench.heldout, noise, raced.finalists
     )
     scores = dict(zip(raced.finalists, scored, strict=True))
-    winner, last = _winner(raced, rule, predicted, layers, headroom)
-    chances, kept = _judged(raced, rule, predicted, layers, headroom, description.rungs)
+    winner, last = _winner(raced, rule, arms, headroom)
+    chances, kept = _judged(raced, rule, arms, headroom, description.rungs)
     covered = sum(suggestion.layers[layer].chance_best for layer in layers)
     missed = 1 - covered * kept * last[winner]
-    result = _result(bench, suggestion, raced, layers, scores, chances | last, base)
-    result = result.model_copy(update={"winner": layers[winner], "chance_missed": missed})
+    result = _result(
+        bench, suggestion, raced, layers, scores, chances | last, base, layers[winner], missed
+    )
     result.save(place / RESULT_FILE)
     folder = _keep(bench, place / WINNER, raced, winner, description, base, scores[winner])
     _record(bench, raced, layers, base, scores, seed, sweeps)
@@ -159,7 +161,7 @@ def _describe(bench: Bench, layers: Sequence[int], rule: RaceRule, seed: int) ->
 
 
 def _winner(
-    raced: Raced, rule: RaceRule, predicted: np.ndarray, layers: Sequence[int], headroom: float
+    raced: Raced, rule: RaceRule, predicted: np.ndarray, headroom: float
 ) -> tuple[int, dict[int, float]]:
     """The arm foretold best at the end, by prediction and curve, and all finalists' chances.
 
@@ -168,9 +170,8 @@ def _winner(
     finalists = list(raced.finalists)
     if len(finalists) == 1:
         return finalists[0], {finalists[0]: 1.0}
-    own = predicted[[layers[arm] for arm in finalists]]
     curves = np.array([raced.curve(arm) for arm in finalists])
-    mean, found = rule.chances(len(RUNGS), own, curves, headroom)
+    mean, found = rule.chances(len(RUNGS), predicted[finalists], curves, headroom)
     return finalists[int(mean.argmax())], dict(zip(finalists, found.tolist(), strict=True))
 
 
@@ -178,7 +179,6 @@ def _judged(
     raced: Raced,
     rule: RaceRule,
     predicted: np.ndarray,
-    layers: Sequence[int],
     headroom: float,
     rungs: Sequence[int],
 ) -> tuple[dict[int, float], float]:
@@ -189,9 +189,8 @@ def _judged(
         alive = sorted(raced.steps[done - 1].rewards)
         if len(alive) == 1:
             break
-        own = predicted[[layers[arm] for arm in alive]]
         curves = np.array([raced.curve(arm)[:done] for arm in alive])
-        mean, found = rule.chances(rung, own, curves, headroom)
+        mean, found = rule.chances(rung, predicted[alive], curves, headroom)
         chances |= dict(zip(alive, found.tolist(), strict=True))
         kept *= float(found[rule.keep(mean, found)].sum())
     return chances, kept
@@ -205,6 +204,8 @@ def _result(
     scores: dict[int, HeldOutScore],
     chances: dict[int, float],
     base: HeldOutScore,
+    winner: int,
+    missed: float,
 ) -> RaceResult:
     rate = bench.learning_rates[0]
     arms = [
@@ -227,8 +228,8 @@ def _result(
         task=bench.task.name,
         algorithm=bench.algorithm.name,
         seed=suggestion.seed,
-        winner=layers[0],
-        chance_missed=0.0,
+        winner=winner,
+        chance_missed=missed,
         cost=sum(arm.steps for arm in arms) / steps,
         rungs=tuple(round(share * steps) for share in RUNGS),
         base=PolicyScore.of(base),
