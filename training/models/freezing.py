@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from layerpick.training.engine.policies import FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.models.sharding import local
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -178,23 +178,6 @@ class ChangeCheck:
     def _checksums(self) -> dict[str, int]:
         sums = {name: _checksum(local(p.detach())) for name, p in self._network.named_parameters()}
         return dict(zip(sums, torch.stack([s.cpu() for s in sums.values()]).tolist(), strict=True))
-
-
-def local(value: Tensor) -> Tensor:
-    """The part of a sharded tensor (FSDP2) that is in this process; another tensor itself."""
-    return value.to_local() if isinstance(value, DTensor) else value
-
-
-def whole(value: Tensor) -> Tensor:
-    """All of a sharded tensor, for which all processes must ask; another tensor itself."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-def alike(value: Tensor, model: Tensor) -> Tensor:
-    """A whole tensor, sharded as another of its shape is."""
-    if not isinstance(model, DTensor):
-        return value
-    return distribute_tensor(value.to(model.device), model.device_mesh, model.placements)
 
 
 def _checksum(values: Tensor) -> Tensor:

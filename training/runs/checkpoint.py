@@ -20,7 +20,7 @@ from torch import Tensor
 
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import replacing
-from layerpick.training.models.freezing import alike, whole
+from layerpick.training.models.sharding import alike, whole
 from layerpick.training.processes import ALONE, Processes
 from layerpick.training.reading import reading
 from layerpick.training.tensor_files import read_tensors, require_finite, save_tensors

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from layerpick.training.episodes.transcripts import Transcript, why_no_signal
 from layerpick.training.errors import LayerpickError, NoSignalError
-from layerpick.training.models.freezing import Boost, whole
+from layerpick.training.models.freezing import Boost
+from layerpick.training.models.sharding import whole
 from layerpick.training.processes import processes
 from layerpick.training.runs.delta import DeltaOrigin, save_delta
 from layerpick.training.runs.folder import DELTA_FILE, RunFolder

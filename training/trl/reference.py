@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
-from layerpick.training.models.freezing import Trainable, alike, local
+from layerpick.training.models.freezing import Trainable
+from layerpick.training.models.sharding import alike, local, sharded
 
 
 class ReferencePolicy:
@@ -33,10 +33,10 @@ class ReferencePolicy:
     def _swap(self) -> None:
         for name, parameter in self._trainable.parameters.items():
             original = self._originals[name]
-            if isinstance(parameter, DTensor):
+            if sharded(parameter):
                 # Sharding remembers where the weights lie: they change places, not the tensors.
                 weights = local(parameter)
-                if not isinstance(original, DTensor):
+                if not sharded(original):
                     original = alike(original, parameter)
                 there = local(original)
                 kept = weights.clone()

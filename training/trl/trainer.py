@@ -43,8 +43,9 @@ from layerpick.training.episodes.rendering import Renderer
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.episodes.transcripts import Transcript, transcribe
 from layerpick.training.errors import LayerpickError
-from layerpick.training.models.freezing import Trainable, whole
+from layerpick.training.models.freezing import Trainable
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.models.sharding import whole
 from layerpick.training.processes import processes
 from layerpick.training.runs.checkpoint import (
     Checkpoint,
