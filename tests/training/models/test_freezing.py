@@ -114,6 +114,26 @@ def test_a_frozen_weight_that_changes_stops_the_run(tiny):
         one_step(model, trainable, tamper)
 
 
+def test_steps_whose_bits_cancel_are_changes(tiny):
+    """Below 1 a step is twice as many bits as above it: two up and one down cancel in a sum."""
+    model = tiny("qwen3")
+    trainable = freeze(model, [1])
+    norm = trainable.parameters["model.layers.1.input_layernorm.weight"]
+    step = 2.0**-15
+    turns = torch.tensor([step, step, -step]).repeat(len(norm) // 3)
+
+    def tamper():
+        norm.data.fill_(1.0)
+        norm.data[: len(turns)] += turns
+
+    with torch.no_grad():
+        norm.fill_(1.0)
+    before = norm.detach().clone()
+    one_step(model, trainable, tamper)
+    moved = norm.detach().view(torch.int32).long() - before.view(torch.int32).long()
+    assert moved.any() and moved.sum() == 0
+
+
 def test_a_trained_weight_that_does_not_change_stops_the_run(tiny):
     model = tiny("qwen3")
     trainable = freeze(model, [1])
