@@ -29,10 +29,18 @@ from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
 from layerpick.selector.training_run.run import default_out, make_bench
 from layerpick.training.engine.loop import PolicyRun, step_seed
-from layerpick.training.engine.race import ENGINE, Arm, Raced, RaceDescription, train_arms
+from layerpick.training.engine.race import (
+    ENGINE,
+    Arm,
+    Raced,
+    RaceDescription,
+    open_race,
+    train_arms,
+)
 from layerpick.training.engine.run import OwnSettings
 from layerpick.training.episodes.scoring import HeldOutScore, score_model, score_policies
 from layerpick.training.errors import LayerpickError
+from layerpick.training.reading import read_record
 from layerpick.training.runs.folder import PolicyScore, RunFolder, RunResult, StepMetrics
 from layerpick.training.runs.rules import save_trained
 from layerpick.training.sweeps.multiplexed import (
@@ -46,6 +54,7 @@ from layerpick.training.sweeps.records import RunKey
 from layerpick.training.tasks.settings import TaskSettings
 
 RESULT_FILE, WINNER = "result.json", "winner"
+OTHER_FOLDER = "delete it, or use another --out"
 
 
 @dataclass(frozen=True)
@@ -102,9 +111,14 @@ def race(
     predicted = np.array([layer.predicted for layer in suggestion.layers])
     layers = sorted(int(layer) for layer in rule.start(predicted))
     arms = predicted[layers]
+    description = _describe(bench, layers, rule, seed)
+    open_race(place, description)
+    if (place / RESULT_FILE).is_file():
+        reporter.note(f"{place} is finished; nothing is trained again.")
+        done = read_record(place / RESULT_FILE, RaceResult, "the result of a race", OTHER_FOLDER)
+        return RaceOutcome(place, suggestion, done, RunFolder(place / WINNER))
     noise = step_seed(seed, SCORING_STEP)
     base = score_model(bench.model, bench.task, bench.sampling, bench.heldout, noise)
-    description = _describe(bench, layers, rule, seed)
     reporter.note(f"Racing layers {', '.join(map(str, layers))}.")
     headroom = headroom_above(base.mean)
 
@@ -112,14 +126,13 @@ def race(
         mean, found = rule.chances(rung, arms[list(alive)], curves, headroom)
         return [arm for arm, stays in zip(alive, rule.keep(mean, found), strict=True) if stays]
 
-    done = reporter.stage("racing", bench.settings.steps)
     raced = train_arms(
         bench,
         description,
         place,
         judge,
         checkpoint_every=choice.checkpoint_every,
-        on_step=done,
+        on_step=reporter.stage("racing", bench.settings.steps),
         note=reporter.note,
     )
     scored = score_policies(
@@ -133,9 +146,9 @@ def race(
     result = _result(
         bench, suggestion, raced, layers, scores, chances | last, base, layers[winner], missed
     )
-    result.save(place / RESULT_FILE)
     folder = _keep(bench, place / WINNER, raced, winner, description, base, scores[winner])
-    _record(bench, raced, layers, base, scores, seed, sweeps)
+    _record(bench, raced, layers, base, scores, seed, sweeps, reporter)
+    result.save(place / RESULT_FILE)
     return RaceOutcome(place, suggestion, result, folder)
 
 
@@ -307,6 +320,7 @@ def _record(
     scores: dict[int, HeldOutScore],
     seed: int,
     sweeps: Path,
+    reporter: Reporter,
 ) -> None:
     """What took all steps is a run of a sweep: later sweeps need not measure it again."""
     name = model_label(bench.model.identity)
@@ -322,7 +336,8 @@ def _record(
     seconds = sum(s.sampling_seconds + s.update_seconds for s in raced.steps) / max(len(runs), 1)
     try:
         missing = [each for each in runs if store.read(each[0], settings) is None]
-    except LayerpickError:
-        return  # the folder holds a sweep with other settings
+    except LayerpickError as error:
+        reporter.note(f"The finalists are not kept as runs of a sweep: {error}")
+        return
     if missing:
         store.write([record(bench, ENGINE, *each, seconds, len(layers)) for each in missing])

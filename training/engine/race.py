@@ -32,6 +32,7 @@ from layerpick.training.runs.checkpoint import (
     load_trained,
     save_checkpoint,
 )
+from layerpick.training.runs.folder import RunFolder
 from layerpick.training.runs.lines import append_line, read_lines, write_lines
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.sweeps.records import RunSettings
@@ -114,19 +115,20 @@ def train_arms(
     The arm that is left alone goes on to the last step, too. Goes on from the folder's last
     checkpoint. Raises LayerpickError for a folder of another race, and when every arm has failed.
     """
-    _open(folder, race)
-    running = _Race(bench, race, folder, judge)
-    done = running.resume()
-    on_step(done)
-    if 0 < done < bench.settings.steps:
-        note(f"Going on from step {done} of {bench.settings.steps}.")
-    for number in range(done, bench.settings.steps):
-        for sentence in running.step(number):
-            note(sentence)
-        if (number + 1) % checkpoint_every == 0 or number + 1 == bench.settings.steps:
-            running.keep(number + 1)
-        on_step(1)
-    return running.raced()
+    with RunFolder(folder).held():
+        open_race(folder, race)
+        running = _Race(bench, race, folder, judge)
+        done = running.resume()
+        on_step(done)
+        if 0 < done < bench.settings.steps:
+            note(f"Going on from step {done} of {bench.settings.steps}.")
+        for number in range(done, bench.settings.steps):
+            for sentence in running.step(number):
+                note(sentence)
+            if (number + 1) % checkpoint_every == 0 or number + 1 == bench.settings.steps:
+                running.keep(number + 1)
+            on_step(1)
+        return running.raced()
 
 
 class _Race:
@@ -231,7 +233,8 @@ class _Race:
         }
 
 
-def _open(folder: Path, race: RaceDescription) -> None:
+def open_race(folder: Path, race: RaceDescription) -> None:
+    """Start the folder, or go on in it. Raises LayerpickError when it holds another race."""
     path = folder / RACE_FILE
     if not path.is_file():
         write_text(path, as_json(race) + "\n")
