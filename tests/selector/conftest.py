@@ -1,4 +1,6 @@
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from layerpick.selector.settings import RolloutChoice, SamplingChoice
 from layerpick.training.tasks.base import TaskSettings
@@ -39,3 +41,23 @@ def arguments(tiny, settings, tmp_path) -> list[str]:
         *("--reward", settings.reward, "--prompts", "4", "--group-size", "4"),
         *("--max-new-tokens", "5", "--probes", "gradient", "--out", str(tmp_path / "out")),
     ]
+
+
+@pytest.fixture
+def runs():
+    """`runs(command)`: a function that runs it, and returns what it wrote to stdout."""
+
+    def of(command):
+        app = typer.Typer()
+        app.command()(command)
+
+        def run(*arguments):
+            result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+            if result.exception and not isinstance(result.exception, SystemExit):
+                raise result.exception
+            assert result.exit_code == 0, result.output
+            return result.stdout
+
+        return run
+
+    return of

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from layerpick.calibration.judging.metrics import spearman
 from layerpick.selector.comparison.command import PICTURE, compare
@@ -14,19 +12,9 @@ from layerpick.training.errors import LayerpickError
 
 
 @pytest.fixture
-def layerpick():
+def layerpick(runs):
     """Run the command; returns what it wrote to stdout."""
-    app = typer.Typer()
-    app.command()(compare)
-
-    def run(*arguments):
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    return run
+    return runs(compare)
 
 
 def test_sweeps_are_compared_printed_and_drawn(layerpick, made_examples, write_sweep, tmp_path):

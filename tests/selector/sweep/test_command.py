@@ -8,8 +8,6 @@ import json
 import re
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from layerpick.selector.sweep.command import sweep
 from layerpick.selector.sweep.report import sparkline
@@ -19,19 +17,9 @@ SUMS = "reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=
 
 
 @pytest.fixture
-def layerpick():
+def layerpick(runs):
     """Run the command; returns what it wrote to stdout."""
-    app = typer.Typer()
-    app.command()(sweep)
-
-    def run(*arguments):
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    return run
+    return runs(sweep)
 
 
 def test_a_sweep_is_measured_shown_and_drawn(layerpick, tiny, tmp_path):
