@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from trl import GRPOConfig
 
-from layerpick.training.errors import LayerpickError
+from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.models.freezing import (
     Boost,
     Trainable,
@@ -27,7 +27,7 @@ from layerpick.training.runs.folder import (
     RunFolder,
     TrainingCost,
 )
-from layerpick.training.runs.rules import refuse_float16, save_trained
+from layerpick.training.runs.rules import NotFiniteError, refuse_float16, save_trained
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.base import SingleTurnTask
 from layerpick.training.trl.advantages import OwnAdvantagesTrainer
@@ -140,9 +140,11 @@ def _train(
         trainer = make_trainer(bench, settings, trainable, folder, on_step, note)
         try:
             trainer.train(str(checkpoint.folder) if checkpoint else None)
-        except LayerpickError:
-            trainer.keep()
-            _save(bench, settings, trainable, folder, trainer.state.global_step)
+        except LayerpickError as error:
+            # Sharded weights need all processes, and only these errors meet all of them.
+            if processes().count == 1 or isinstance(error, NotFiniteError | NoSignalError):
+                trainer.keep()
+                _save(bench, settings, trainable, folder, trainer.state.global_step)
             raise
     _save(bench, settings, trainable, folder, bench.settings.steps)
 
