@@ -7,16 +7,16 @@ smollm2=$1 gemma=$2 svamp=$3
 shift 3
 layerpick=${LAYERPICK:-layerpick}
 data=calibration/data/datasets
-common=(--dtype bfloat16 --prompts 8 --group-size 8 --steps 20 --seeds 2 --layers every:2
-  --heldout-prompts 200 --heldout-samples 2 --stop '\n' --policies-per-pass 15
+common=(--dtype bfloat16 --prompts 8 --group-size 8 --steps 20 --seeds 2
+  --heldout-prompts 200 --heldout-samples 2 --stop '\n'
   --probes weights,hidden,gradient,one_step,off_policy --probe-prompts 16
   --out calibration/data/pretrained)
-rates=2e-5,6e-5,2e-4
-
 sweep() { # model, name, options
-  local model=$1 name=$2
+  local model=$1 name=$2 rates=2e-5,6e-5,2e-4 layers=every:3 together=10
+  [ "$model" = "$smollm2" ] || { rates=5e-6,2e-5,8e-5 layers=every:2 together=9; }
   shift 2
-  "$layerpick" sweep "$model" --name "$name" --lr-grid "$rates" "${common[@]}" "$@"
+  "$layerpick" sweep "$model" --name "$name" --lr-grid "$rates" --layers "$layers" --policies-per-pass "$together" \
+    "${common[@]}" "$@"
 }
 digits=(--task math --max-new-tokens 4 --heldout-prompts 36 --heldout-samples 8
   --dataset 'reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1'
@@ -35,31 +35,32 @@ divisors=(--task math --max-new-tokens 4
   --template 'gcd [12, 18] = 6\ngcd [7, 10] = 1\ngcd [30, 10] = 10\ngcd {numbers} =')
 programs=(--task code --max-new-tokens 7 --dataset "$data/one_step_programs.jsonl" --heldout-prompts 40
   --heldout-samples 8 --template '# minus 4\ndef f(x): return x - 4\n# double\ndef f(x): return x * 2\n{prompt}')
-corridor=(--task agentic --algorithm gigpo --max-new-tokens 3 --env "$data/worlds.py:Corridor"
+corridor=(--task agentic --algorithm gigpo --max-new-tokens 3 --steps 12 --heldout-prompts 100 --env "$data/worlds.py:Corridor"
   --template 'Door 3, wanted 5:\n> up\nDoor 4, wanted 5:\n> up\n\nDoor 17, wanted 16:\n> down\n\nDoor 9, wanted 7:\n> down\nDoor 8, wanted 7:\n> down\n\n{prompt}')
 words=(--task math --max-new-tokens 10 --temperature 0.5 --dataset "$svamp" --template 'Q: Tom has 5 apples and buys 3 more apples. How many apples does Tom have?\nA: 5 + 3 = 8\nQ: A book has 20 pages. Sue has read 12 of them. How many pages are left?\nA: 20 - 12 = 8\nQ: {prompt}\nA:')
 
 measure() {
   case $1 in
-    smollm2-digits) sweep "$smollm2" digits --layers every:3 --lr-grid 3e-5,1e-4 "${digits[@]}" ;;
+    smollm2-digits) sweep "$smollm2" digits --lr-grid 3e-5,1e-4 "${digits[@]}" ;;
     smollm2-names) sweep "$smollm2" names "${names[@]}" ;;
-    smollm2-corridor) sweep "$smollm2" corridor "${corridor[@]}" ;;
+    smollm2-corridor) sweep "$smollm2" corridor --lr-grid 6e-5,2e-4 "${corridor[@]}" ;;
     smollm2-products) sweep "$smollm2" products "${products[@]}" ;;
     smollm2-sums) sweep "$smollm2" sums "${sums[@]}" ;;
     smollm2-divisors) sweep "$smollm2" divisors --algorithm dr_grpo "${divisors[@]}" ;;
     smollm2-programs) sweep "$smollm2" programs "${programs[@]}" ;;
     smollm2-words) sweep "$smollm2" words "${words[@]}" ;;
     gemma-names) sweep "$gemma" names "${names[@]}" ;;
-    gemma-corridor) sweep "$gemma" corridor "${corridor[@]}" ;;
+    gemma-corridor) sweep "$gemma" corridor --lr-grid 1e-5,4e-5 "${corridor[@]}" ;;
     gemma-products) sweep "$gemma" products --algorithm dr_grpo "${products[@]}" ;;
-    gemma-sums) sweep "$gemma" sums "${sums[@]}" ;;
+    gemma-digits) sweep "$gemma" digits "${digits[@]}" ;;
+    gemma-sums) sweep "$gemma" sums "${sums[@]}" --temperature 0.7 ;;
     gemma-programs) sweep "$gemma" programs "${programs[@]}" ;;
     gemma-words) sweep "$gemma" words "${words[@]}" ;;
     gemma-divisors) sweep "$gemma" divisors "${divisors[@]}" ;;
     *) echo "There is no sweep $1." >&2; exit 2 ;;
   esac
 }
-all=(smollm2-digits smollm2-corridor smollm2-products gemma-corridor smollm2-names gemma-sums
+all=(smollm2-digits smollm2-corridor smollm2-products gemma-corridor smollm2-names gemma-digits gemma-sums
   smollm2-programs gemma-programs smollm2-sums gemma-products gemma-names smollm2-divisors gemma-words
   smollm2-words gemma-divisors)
 for name in "${@:-${all[@]}}"; do measure "$name"; done

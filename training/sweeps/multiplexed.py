@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ def run_pass(
     """
     keys = sorted(keys, key=lambda key: (key.layer or 0, key.learning_rate or 0.0))
     first = keys[0]
+    # The pass before has left cycles that hold its policies and their moments.
+    gc.collect()
     start = time.perf_counter()
     noise = step_seed(first.seed, SCORING_STEP)
     if first.kind == "base":
