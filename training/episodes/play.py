@@ -266,26 +266,26 @@ class Stops:
 
 LOGIT_BYTES = 12
 """Of a logit while a token is drawn: in the model's format, in float32, and its probability."""
-FEWEST_ROWS = 16
-"""Episodes that are decoded at a time however little memory there is."""
 
 
 def rows_that_fit(model: LoadedModel, tokens: int) -> int:
     """How many episodes of so many tokens can be decoded at a time, by their keys and values.
 
-    These and the logits of one token may take what the weights leave of half of a GPU's memory, or
-    an eighth of the machine's, where a batch of hundreds is as fast as one of thousands: of all of
-    it, not of what is free just now, so that a run is batched alike whenever it is repeated.
+    These and the logits of one token may take what the weights leave of half of the device's memory,
+    without a GPU an eighth of it at most, where hundreds at a time are as fast as thousands: of all
+    of it, not of what is free just now, so that a run is batched alike whenever it is repeated.
     """
     config = model.model.config.get_text_config(decoder=True)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     size = model.model.get_input_embeddings().weight.element_size()
     weights = sum(each.numel() * each.element_size() for each in model.model.parameters())
-    room = device_memory(model.device) / (2 if model.device.type == "cuda" else 8) - weights
+    memory = device_memory(model.device)
+    most = memory if model.device.type == "cuda" else memory / 8
+    room = min(memory / 2 - weights, most)
     logits = LOGIT_BYTES * config.vocab_size
     kept = tokens * len(model.layers) * 2 * heads * width * size
-    return max(FEWEST_ROWS, int(room / (kept + logits)))
+    return max(1, int(room / (kept + logits)))
 
 
 def device_memory(device: torch.device) -> int:

@@ -201,7 +201,7 @@ def test_keep_reorders_rows(tiny):
 
 
 def test_no_more_rows_are_decoded_at_a_time_than_memory_holds(tiny, monkeypatch):
-    """Weights and caches may take half of it; what is written is the same."""
+    """Caches and logits may take an eighth of it; what is written is the same."""
     from layerpick.training.episodes import play as module
 
     model, task = tiny("qwen3"), Length(TaskSettings())
@@ -209,10 +209,14 @@ def test_no_more_rows_are_decoded_at_a_time_than_memory_holds(tiny, monkeypatch)
     settings = SamplingSettings(5, rows=64)
     whole = play(model, task, prompts, 4, settings, seed=0)
     config = model.model.config
+    kept = 4 * 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers
+    row = 10 * kept + 12 * config.vocab_size
+    monkeypatch.setattr(module, "device_memory", lambda _: 1e9)
     weights = 4 * sum(each.numel() for each in model.model.parameters())
-    row = 4 * 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers
-    memory = 2 * (weights + 3 * row * 10)
-    monkeypatch.setattr(module, "device_memory", lambda _: memory)
+    assert module.rows_that_fit(model, 10) == int(1e9 / 8 / row)
+    monkeypatch.setattr(module, "device_memory", lambda _: 2 * (weights + 5 * row))
+    assert module.rows_that_fit(model, 10) == min(5, int((weights + 5 * row) / 4 / row))
+    monkeypatch.setattr(module, "device_memory", lambda _: 2 * (weights + 3 * row))
     assert module.rows_that_fit(model, 10) == 3
     assert module.rows_that_fit(model, 10_000) == 1
     ended = []
