@@ -24,9 +24,10 @@ from layerpick.calibration.judging.accuracy import (
 )
 from layerpick.calibration.predictors.base import Prediction
 from layerpick.calibration.predictors.calibrated import CalibratedPredictor
-from layerpick.calibration.predictors.choice import LeftOut, Lesson, Progress, choose, lessons
+from layerpick.calibration.predictors.choice import LeftOut, Progress, choose, lessons
 from layerpick.calibration.predictors.design import FEW_MODELS, make_design, usable
 from layerpick.calibration.predictors.levels import LEVELS, Level
+from layerpick.calibration.predictors.regressors import Regressor
 from layerpick.calibration.sweeps.examples import Example
 from layerpick.calibration.sweeps.population import Population
 from layerpick.training.errors import LayerpickError
@@ -96,7 +97,7 @@ def evaluate(
     levels: Sequence[Level],
     baselines: Mapping[str, Ranking],
     done: Progress = lambda _: None,
-    candidates: Sequence[Lesson] | None = None,
+    regressors: Sequence[Regressor] | None = None,
     teachers: Sequence[Example] | None = None,
 ) -> Evaluation:
     """Leave out one group after another, at every level that enough examples allow.
@@ -107,7 +108,7 @@ def evaluate(
     rankings = {name: judge_ranking(ranking, examples) for name, ranking in baselines.items()}
     accuracies, notes = {}, []
     for level in levels:
-        held_out, left = hold_out(teachers or examples, examples, level, by, done, candidates)
+        held_out, left = hold_out(teachers or examples, examples, level, by, done, regressors)
         notes += left
         if held_out:
             accuracies[level.name] = _accuracy(level, held_out, rankings)
@@ -127,11 +128,11 @@ def steps(
     examples: Sequence[Example],
     by: By,
     levels: Sequence[Level],
-    candidates: Sequence[Lesson] | None = None,
+    regressors: Sequence[Regressor] | None = None,
 ) -> int:
     """How much `evaluate` will report as done."""
-    groups = sum(len(_groups(examples, level, by)) for level in levels)
-    return groups * len(candidates or lessons())
+    groups = [group for level in levels for group in _groups(examples, level, by)]
+    return sum(len(lessons(population, regressors)) for population, _ in groups)
 
 
 def hold_out(
@@ -140,7 +141,7 @@ def hold_out(
     level: Level,
     by: By,
     done: Progress = lambda _: None,
-    candidates: Sequence[Lesson] | None = None,
+    regressors: Sequence[Regressor] | None = None,
 ) -> tuple[dict[Example, HeldOut], list[str]]:
     """Predict each example asked for from teachers that share no model with its group.
 
@@ -156,7 +157,7 @@ def hold_out(
         if (population, out) not in fitted:
             known = left_out.setdefault(population, LeftOut(design, population))
             try:
-                choice = choose(known, out, candidates, done)
+                choice = choose(known, out, regressors, done)
             except LayerpickError as error:
                 notes.append(f"{level.name}, without the {by} of {group[0].name}: {error}")
                 continue

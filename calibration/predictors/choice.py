@@ -20,7 +20,11 @@ from layerpick.calibration.predictors.regressors import BLENDED, CANDIDATES, Ble
 from layerpick.calibration.sweeps.population import Population
 from layerpick.training.errors import LayerpickError
 
-OTHERS = (0.1, 0.0, 1.0)
+OTHERS: Mapping[Population, tuple[float, ...]] = {
+    "pretrained": (0.1, 0.0, 1.0),
+    # Few models and unlike them: they decide nothing, so nothing is compared.
+    "from scratch": (0.1,),
+}
 """Weights of the other population that are compared, the own one's being 1."""
 Progress = Callable[[int], None]
 
@@ -37,10 +41,14 @@ class Lesson:
         return f"{self.regressor}, others × {self.others:g}" if self.others else str(self.regressor)
 
 
-def lessons(regressors: Sequence[Regressor] | None = None) -> tuple[Lesson, ...]:
+def lessons(
+    population: Population, regressors: Sequence[Regressor] | None = None
+) -> tuple[Lesson, ...]:
     """All that is compared, of the built-in regressors or of these."""
     chosen = CANDIDATES if regressors is None else regressors
-    return tuple(Lesson(regressor, others) for others, regressor in product(OTHERS, chosen))
+    return tuple(
+        Lesson(regressor, weight) for weight, regressor in product(OTHERS[population], chosen)
+    )
 
 
 class LeftOut:
@@ -79,7 +87,7 @@ class Choice:
 def choose(
     left_out: LeftOut,
     groups: frozenset[str],
-    candidates: Sequence[Lesson] | None = None,
+    regressors: Sequence[Regressor] | None = None,
     done: Progress = lambda _: None,
 ) -> Choice:
     """Choose by what is not in `groups`, each model (or data set) left out together with these.
@@ -88,7 +96,7 @@ def choose(
     was left out. `done` is told of each candidate. Raises LayerpickError with too little to leave
     out.
     """
-    candidates = lessons() if candidates is None else candidates
+    candidates = lessons(left_out.population, regressors)
     own, others = left_out.design.without(groups).of(left_out.population)
     if len(own.groups) < FEWEST_GROUPS:
         raise LayerpickError(
@@ -97,7 +105,7 @@ def choose(
             f"more with `layerpick sweep`."
         )
     if not len(others.targets):
-        candidates = [lesson for lesson in candidates if not lesson.others] or candidates
+        candidates = tuple(dict.fromkeys(Lesson(each.regressor) for each in candidates))
     inner = set(own.sweeps.tolist())
     criteria = []
     for lesson in candidates:

@@ -19,7 +19,7 @@ from layerpick.calibration.predictors.calibrated import CalibratedPredictor
 from layerpick.calibration.predictors.choice import Choice, LeftOut, Lesson, Progress, choose
 from layerpick.calibration.predictors.design import Design, make_design
 from layerpick.calibration.predictors.levels import LEVELS, Level, find_level
-from layerpick.calibration.predictors.regressors import from_settings, settings_of
+from layerpick.calibration.predictors.regressors import Regressor, from_settings, settings_of
 from layerpick.calibration.sweeps.examples import TrainingExample
 from layerpick.calibration.sweeps.population import POPULATIONS, Population
 from layerpick.training.errors import LayerpickError
@@ -151,7 +151,7 @@ def calibrate(
     examples: Sequence[TrainingExample],
     level: Level,
     done: Progress = lambda _: None,
-    candidates: Sequence[Lesson] | None = None,
+    regressors: Sequence[Regressor] | None = None,
 ) -> StoredPredictor:
     """Choose what to learn at a level for each population, and put its predictor together.
 
@@ -160,7 +160,7 @@ def calibrate(
     rounded = [_stored(example, level).example() for example in examples]
     design = make_design(rounded, level)
     choices = {
-        population: choose(LeftOut(design, population), frozenset(), candidates, done)
+        population: choose(LeftOut(design, population), frozenset(), regressors, done)
         for population in POPULATIONS
     }
     return _put_together(design, choices)

@@ -15,7 +15,6 @@ from layerpick.calibration.judging.baselines import BASELINES, Baseline
 from layerpick.calibration.judging.evaluation import Evaluation, find_levels, find_way, steps
 from layerpick.calibration.judging.evaluation import evaluate as judge
 from layerpick.calibration.paths import SHIPPED_SWEEPS
-from layerpick.calibration.predictors.choice import lessons
 from layerpick.calibration.predictors.levels import find_level
 from layerpick.calibration.predictors.position import load_position_predictor
 from layerpick.calibration.predictors.regressors import with_own
@@ -53,17 +52,17 @@ def evaluate(
     evaluated.
     """
     by, reporter = find_way(leave_out), reporter or Silent()
-    candidates = lessons(with_own(regressor))
+    regressors = with_own(regressor)
     roots = sweeps or [SHIPPED_SWEEPS]
     loaded = load(roots, reporter)
     teachers = loaded.rankable
     levels = find_levels(teachers) if level is None else [find_level(level)]
-    done = reporter.stage("predicting what was left out", steps(teachers, by, levels, candidates))
+    done = reporter.stage("predicting what was left out", steps(teachers, by, levels, regressors))
     found = {}
     for population in POPULATIONS:
         own = [example for example in teachers if example.population == population]
         if own:
-            found[population] = judge(own, by, levels, rankings(), done, candidates, teachers)
+            found[population] = judge(own, by, levels, rankings(), done, regressors, teachers)
     if not any(each.levels for each in found.values()):
         notes = [note for each in found.values() for note in each.notes]
         raise LayerpickError(

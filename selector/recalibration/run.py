@@ -9,9 +9,9 @@ from pathlib import Path
 from layerpick.calibration.judging.accuracy import Estimate, compare, summarise
 from layerpick.calibration.judging.evaluation import find_levels, hold_out, steps
 from layerpick.calibration.paths import SHIPPED_SWEEPS
-from layerpick.calibration.predictors.choice import Lesson, lessons
+from layerpick.calibration.predictors.choice import lessons
 from layerpick.calibration.predictors.levels import Level
-from layerpick.calibration.predictors.regressors import with_own
+from layerpick.calibration.predictors.regressors import Regressor, with_own
 from layerpick.calibration.predictors.stored import (
     StoredPredictor,
     user_predictors,
@@ -19,7 +19,7 @@ from layerpick.calibration.predictors.stored import (
 )
 from layerpick.calibration.predictors.stored import calibrate as fit_level
 from layerpick.calibration.sweeps.examples import Example, load_examples
-from layerpick.calibration.sweeps.population import Population
+from layerpick.calibration.sweeps.population import POPULATIONS, Population
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.training.errors import LayerpickError
 
@@ -74,7 +74,7 @@ def calibrate(
     out. Nothing is written before everything is fitted. Raises LayerpickError when no level can be.
     """
     own, folder, reporter = sweeps, out or user_predictors(), reporter or Silent()
-    candidates = lessons(with_own(regressor))
+    regressors = with_own(regressor)
     shipped = load_examples([SHIPPED_SWEEPS]).rankable
     loaded = load_examples([SHIPPED_SWEEPS, *own])
     examples = loaded.rankable
@@ -97,16 +97,17 @@ def calibrate(
             "No sweep has features and contributions: measure some with `layerpick sweep`, and "
             "name their folder with --sweeps."
         )
+    total = sum(len(lessons(population, regressors)) for population in POPULATIONS)
     made: list[tuple[StoredPredictor, Change | None, Change | None]] = []
     for level in find_levels(examples):
-        done = reporter.stage(f"calibrating: {level.name}", 2 * len(candidates))
+        done = reporter.stage(f"calibrating: {level.name}", total)
         try:
-            predictor = fit_level(examples, level, done, candidates)
+            predictor = fit_level(examples, level, done, regressors)
         except LayerpickError as error:
             notes.append(f"Level {level.name}: {error}")
             reporter.note(notes[-1])
             continue
-        changes = _changes(shipped, added, level, candidates, reporter) if added else (None, None)
+        changes = _changes(shipped, added, level, regressors, reporter) if added else (None, None)
         made.append((predictor, *changes))
     if not made:
         raise LayerpickError(notes[-1] if notes else "No sweep has the probes of a level.")
@@ -132,15 +133,15 @@ def _changes(
     shipped: Sequence[Example],
     added: Sequence[Example],
     level: Level,
-    candidates: Sequence[Lesson],
+    regressors: Sequence[Regressor] | None,
     reporter: Reporter,
 ) -> tuple[Change | None, Change | None]:
     """How accuracy on left-out models changed: on all sweeps, and on those added alone."""
     everything = [*shipped, *added]
-    total = 2 * steps(everything, "model", [level], candidates)
+    total = 2 * steps(everything, "model", [level], regressors)
     done = reporter.stage(f"comparing: {level.name}", total)
-    before, _ = hold_out(shipped, everything, level, "model", done, candidates)
-    after, _ = hold_out(everything, everything, level, "model", done, candidates)
+    before, _ = hold_out(shipped, everything, level, "model", done, regressors)
+    after, _ = hold_out(everything, everything, level, "model", done, regressors)
     if not before:
         return None, None
     verdicts = [{e: held.verdict for e, held in found.items()} for found in (before, after)]

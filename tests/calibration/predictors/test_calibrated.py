@@ -10,7 +10,7 @@ import pytest
 from layerpick.calibration.judging.metrics import regret, spearman
 from layerpick.calibration.predictors import choice, stored
 from layerpick.calibration.predictors.calibrated import CalibratedPredictor
-from layerpick.calibration.predictors.choice import LeftOut, Lesson, choose, lessons
+from layerpick.calibration.predictors.choice import LeftOut, Lesson, choose
 from layerpick.calibration.predictors.design import make_design
 from layerpick.calibration.predictors.estimator import fitted, inputs
 from layerpick.calibration.predictors.intervals import COVERAGE, ResidualDraws
@@ -69,7 +69,7 @@ def test_a_blend_is_the_mean_of_its_members_fitted_at_once(made_examples):
 
 def test_the_choice_is_the_best_mean_over_models_left_out(made_examples):
     design = make_design(made_examples(6), LEVELS["weights"])
-    candidates = (DEPTH, RIDGE)
+    candidates = (DEPTH.regressor, RIDGE.regressor)
     choice = choose(LeftOut(design), frozenset({"hash-5"}), candidates)
     assert choice.lesson == RIDGE
     scores = []
@@ -89,10 +89,7 @@ def test_without_signal_the_choice_falls_back_on_depth(made_examples):
         depth = example.layer_features().depth
         example.contributions[:] = 0.3 + 0.5 * depth
     design = make_design(examples, LEVELS["weights"])
-    assert (
-        choose(LeftOut(design), frozenset(), lessons(CANDIDATES[:5])).lesson.regressor
-        == DEPTH.regressor
-    )
+    assert choose(LeftOut(design), frozenset(), CANDIDATES[:5]).lesson.regressor == DEPTH.regressor
 
 
 def test_a_feature_that_names_the_model_does_not_help(made_examples):
