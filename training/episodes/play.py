@@ -271,9 +271,9 @@ LOGIT_BYTES = 12
 def rows_that_fit(model: LoadedModel, tokens: int) -> int:
     """How many episodes of so many tokens can be decoded at a time, by their keys and values.
 
-    These and the logits of one token may take what the weights leave of half of the device's memory,
-    without a GPU an eighth of it at most, where hundreds at a time are as fast as thousands: of all
-    of it, not of what is free just now, so that a run is batched alike whenever it is repeated.
+    These and the logits of one token may take what the weights leave of half of the memory; without
+    a GPU an eighth of it at most, where hundreds at a time are as fast as thousands. Of all of it,
+    not of what is free just now, so that a run is batched alike whenever it is repeated.
     """
     config = model.model.config.get_text_config(decoder=True)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
