@@ -9,9 +9,9 @@ import pytest
 
 from layerpick.calibration.judging.metrics import regret, spearman
 from layerpick.calibration.predictors import choice, stored
-from layerpick.calibration.predictors.calibrated import CalibratedPredictor
+from layerpick.calibration.predictors.calibrated import WIDEST, CalibratedPredictor
 from layerpick.calibration.predictors.choice import LeftOut, Lesson, choose
-from layerpick.calibration.predictors.design import make_design
+from layerpick.calibration.predictors.design import columns_of, make_design
 from layerpick.calibration.predictors.estimator import fitted, inputs
 from layerpick.calibration.predictors.intervals import COVERAGE, ResidualDraws
 from layerpick.calibration.predictors.levels import LEVELS
@@ -178,6 +178,70 @@ def test_models_far_from_what_was_seen_get_wider_intervals(made_examples):
         found = predictor.predict(odd, 0)
         assert found.basis.startswith("outside calibration")
         assert (found.high - found.low).mean() > 1.5 * (usual.high - usual.low).mean()
+
+
+def test_outside_calibration_depth_counts_and_so_do_probes(made_examples):
+    predictor = CalibratedPredictor(make_design(made_examples(20), LEVELS["weights"]), RIDGE)
+    asked = made_examples(21)[20].layer_features()
+    odd = replace(asked, depth=asked.depth + 4)
+    strangeness = predictor.strangeness(odd)
+    assert strangeness > 1
+    columns = columns_of(odd, predictor.design.features, LEVELS["weights"])
+    by_depth, by_all = (
+        fitted(predictor.design, regressor).predict(
+            np.column_stack([np.zeros(len(columns)), columns])
+        )
+        for regressor in (DEPTH.regressor, RIDGE.regressor)
+    )
+    share = 1 / min(strangeness, WIDEST)
+    expected = share * by_all + (1 - share) * by_depth
+    assert predictor.predict(odd, 0).contribution == pytest.approx(expected)
+
+
+def sweeps_of_two_kinds(made_examples):
+    """Made from scratch, the feature tells the worst layers; pretrained, the best."""
+    examples = []
+    for number, example in enumerate(made_examples(14)):
+        scratch = number < 10
+        name = f"reference-{number}" if scratch else f"model-{number}"
+        values = example.contributions if not scratch else -example.contributions
+        features = {"weights": {"signal": values.copy()}}
+        examples.append(replace(example, model=name, features=features))
+    return examples
+
+
+def test_each_population_is_learned_from_by_itself(made_examples):
+    design = make_design(sweeps_of_two_kinds(made_examples), LEVELS["weights"])
+    for population, sign in (("pretrained", 1), ("from scratch", -1)):
+        own, others = design.of(population)
+        assert {each.population for each in own.examples} == {population}
+        assert len(own.examples) + len(others.examples) == 14
+        asked = replace(
+            own.examples[0].layer_features(), probes={"signal": np.arange(own.examples[0].layers)}
+        )
+        found = CalibratedPredictor(design, Lesson(RidgeRegressor(30.0, 4), 0.1), population)
+        assert (
+            sign * spearman(np.arange(own.examples[0].layers), found.predict(asked, 0).contribution)
+            > 0.9
+        )
+        chosen = choose(LeftOut(design, population), frozenset(), [RIDGE.regressor]).lesson
+        # The others say the opposite: as little of them as can be.
+        assert chosen.others == (0.0 if population == "pretrained" else 0.1)
+
+
+def test_with_few_models_whole_data_sets_are_left_out_too(made_examples):
+    examples = [
+        replace(example, weights_hash=f"hash-{number % 2}", data_hash=f"data-{number // 2}")
+        for number, example in enumerate(made_examples(8))
+    ]
+    design = make_design(examples, LEVELS["weights"])
+    assert set(design.groups) == {"hash-0", "hash-1", *(f"data-{n}" for n in range(4))}
+    assert set(design.alike) == {f"data-{n}" for n in range(4)}
+    left_out = LeftOut(design)
+    rows = np.isfinite(left_out.predictions(RIDGE, frozenset({"data-1"})))
+    assert set(design.sweeps[rows]) == {2, 3}
+    lone = make_design(made_examples(4), LEVELS["weights"])
+    assert set(lone.groups) == {f"hash-{n}" for n in range(4)}  # each asked one thing of its own
 
 
 def test_a_reward_never_seen_is_outside_calibration(made_examples):

@@ -152,7 +152,10 @@ def test_evaluate_and_verify_write_theirs(made_examples, write_sweep, suggestion
     done = CliRunner().invoke(app, [*arguments, str(tmp_path / "evaluation")])
     assert done.exit_code == 0, done.output
     text = (tmp_path / "evaluation" / REPORT).read_text("utf-8")
-    assert "On 6 sweeps of 6 models, each model left out in turn, weights ranks layers" in text
+    assert (
+        "On 6 sweeps of 6 pretrained models, each model left out in turn, weights ranks layers"
+        in text
+    )
     asks_nobody(text)
 
 

@@ -13,7 +13,6 @@ from layerpick.calibration.predictors.base import Prediction
 from layerpick.calibration.predictors.levels import LEVELS
 from layerpick.calibration.predictors.stored import calibrate
 from layerpick.selector.settings import RolloutChoice
-from layerpick.selector.suggestion import budget as spending
 from layerpick.selector.suggestion import run as suggesting
 from layerpick.selector.suggestion.budget import merge, most_candidates, read_budget, still_possible
 from layerpick.selector.suggestion.report import sentences
@@ -120,12 +119,12 @@ def test_what_dearer_levels_would_take_is_said(predictors):
     assert not suggest(rollouts=few, probes=["weights"]).further
 
 
-def test_a_model_far_from_all_others_is_predicted_by_position(predictors, monkeypatch):
+def test_only_without_any_predictor_is_position_all_that_counts(predictors, monkeypatch):
     few = RolloutChoice(prompts=8)
     near = suggest(rollouts=few, probes=LEVELS["weights"].probes)
     predictors(near, "weights")
     assert "measured sweeps" in suggest(rollouts=few, probes=LEVELS["weights"].probes).basis
-    monkeypatch.setattr(spending, "FAR", 0.0)
+    monkeypatch.setattr(suggesting, "available_predictors", dict)
     far = suggest(rollouts=few, probes=LEVELS["weights"].probes)
     assert far.basis.startswith("position only")
 
