@@ -38,31 +38,31 @@ class Turn(Probe):
     )
     headings = {"turn_angle": "turn"}  # noqa: RUF012
 
-    def steps(self, given: ProbeInput) -> int:
+    def ticks(self, probe_input: ProbeInput) -> int:
         """One per pair of completions."""
-        return len(best_and_worst(given, PROMPTS))
+        return len(best_and_worst(probe_input, PROMPTS))
 
     def measure(
-        self, given: ProbeInput, on_done: Callable[[int], None] = lambda _: None
+        self, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
         """One forward pass for the best and the worst completion of each prompt."""
         angles, tokens = [], 0
-        for pair in best_and_worst(given, PROMPTS):
-            angles.append(self._angles(given, pair))
+        for pair in best_and_worst(probe_input, PROMPTS):
+            angles.append(self._angles(probe_input, pair))
             tokens += sum(len(trajectory.tokens) for trajectory in pair)
             on_done(1)
         return Measurement({"turn_angle": np.mean(angles, axis=0)}, tokens)
 
     @torch.no_grad()
-    def _angles(self, given: ProbeInput, pair) -> np.ndarray:
-        batch = collated(given, pair)
-        found = np.zeros(given.layer_count)
+    def _angles(self, probe_input: ProbeInput, pair) -> np.ndarray:
+        batch = collated(probe_input, pair)
+        found = np.zeros(probe_input.layer_count)
 
         def observe(layer: int, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
             cosine = torch.cosine_similarity(before.float(), after.float(), dim=-1).clamp(-1, 1)
             found[layer] = float(cosine[written_columns(batch)].arccos().mean())
             return after
 
-        with observing(given.model.layers, observe):
-            read(given, batch, columns=1)
+        with observing(probe_input.model.layers, observe):
+            read(probe_input, batch, columns=1)
         return found

@@ -52,23 +52,23 @@ class AttributionProbe(Probe):
         ),
     )
 
-    def steps(self, shared: ProbeInput) -> int:
+    def ticks(self, probe_input: ProbeInput) -> int:
         """One per layer."""
-        return shared.layer_count
+        return probe_input.layer_count
 
     def measure(
-        self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
+        self, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
         """Attribute a few trajectories' objective to every layer's output."""
-        read = contrast(shared, shared.budget.attribution_trajectories)
+        read = contrast(probe_input, probe_input.sizes.attribution_trajectories)
         found: dict[str, list[float]] = {info.name: [] for info in self.features}
-        attributions = LayerAttributions(shared, read)
-        for layer in range(shared.layer_count):
+        attributions = LayerAttributions(probe_input, read)
+        for layer in range(probe_input.layer_count):
             for name, values in attributions.of(layer).items():
                 found[name].append(float(values.abs().float().sum(dim=(1, 2)).mean()))
             on_done(1)
-        steps = shared.budget.integration_steps
-        passes = shared.layer_count * (1 + 2 * (steps + 1))
+        steps = probe_input.sizes.integration_steps
+        passes = probe_input.layer_count * (1 + 2 * (steps + 1))
         features = {name: np.array(values) for name, values in found.items()}
         return Measurement(features, passes * read.tokens)
 
@@ -76,13 +76,13 @@ class AttributionProbe(Probe):
 class LayerAttributions:
     """Signed attributions of the objective of a few trajectories."""
 
-    def __init__(self, shared: ProbeInput, read: Contrast):
-        self._shared = shared
+    def __init__(self, probe_input: ProbeInput, read: Contrast):
+        self._probe_input = probe_input
         batch = read.batch
-        embed = shared.model.model.get_input_embeddings()
+        embed = probe_input.model.model.get_input_embeddings()
         self.embeddings = embed(batch.input_ids).detach()
         """(rows, tokens, width)."""
-        self.baselines = embed(shuffled(batch, shared.seed)).detach()
+        self.baselines = embed(shuffled(batch, probe_input.seed)).detach()
         """(rows, tokens, width)."""
         self._others = (batch.attention_mask, batch.position_ids, batch.targets, read.weights)
 
@@ -94,14 +94,14 @@ class LayerAttributions:
         self, embeddings: Tensor, mask: Tensor, positions: Tensor, targets: Tensor, weights: Tensor
     ) -> Tensor:
         """(rows,): Σ_t w A_t log π(a_t) of each trajectory, from its embeddings."""
-        logits = self._shared.model.model(
+        logits = self._probe_input.model.model(
             inputs_embeds=embeddings,
             attention_mask=mask,
             position_ids=positions,
             use_cache=False,
             logits_to_keep=targets.shape[1] + 1,
         ).logits[:, :-1]
-        temperature = self._shared.rollouts.origin.temperature
+        temperature = self._probe_input.rollouts.origin.temperature
         return (weights * log_probs_of(logits, targets, temperature)).sum(dim=1)
 
     def of(self, layer: int) -> dict[str, Tensor]:
@@ -112,12 +112,12 @@ class LayerAttributions:
             LayerIntegratedGradients,
         )
 
-        module = self._shared.model.layers[layer]
+        module = self._probe_input.model.layers[layer]
         given: dict[str, Any] = {"additional_forward_args": self._others}
         path = {
             **given,
             "baselines": self.baselines,
-            "n_steps": self._shared.budget.integration_steps,
+            "n_steps": self._probe_input.sizes.integration_steps,
             "internal_batch_size": max(ROWS_AT_A_TIME, len(self.embeddings)),
         }
         methods = {

@@ -21,7 +21,7 @@ CLASSES: tuple[Needs, ...] = get_args(Needs)
 
 
 @dataclass(frozen=True)
-class Budget:
+class ProbeSizes:
     """How much is read by the probes that cannot afford all rollouts."""
 
     trajectories: int = 256
@@ -69,7 +69,7 @@ class ProbeInput:
     seed: int
     learning_rate: float = 1e-4
     """Of the probes that train: the rate that real training would use."""
-    budget: Budget = field(default_factory=Budget)
+    sizes: ProbeSizes = field(default_factory=ProbeSizes)
     task: Task | None = None
     """What the rollouts are of; needed by the probes that sample."""
     sampling: SamplingSettings | None = None
@@ -88,7 +88,7 @@ class ProbeInput:
     @property
     def share_learned_from(self) -> float:
         """Part of the rollouts that the probes which train off-policy read."""
-        return min(1.0, self.budget.training_trajectories / len(self.rollouts.trajectories))
+        return min(1.0, self.sizes.training_trajectories / len(self.rollouts.trajectories))
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Probe(ABC):
     ) -> Measurement:
         """Measure all features of the family.
 
-        `on_done` is told how many of `steps` have just been done. Raises LayerpickError when the
+        `on_done` is told how many of `ticks` have just been done. Raises LayerpickError when the
         family cannot be measured on this model or these rollouts.
         """
 
@@ -181,5 +181,5 @@ class Probe(ABC):
         return 0.0
 
     @abstractmethod
-    def steps(self, shared: ProbeInput) -> int:
-        """Number of steps that `measure` will report, for a progress bar."""
+    def ticks(self, shared: ProbeInput) -> int:
+        """Number of ticks that `measure` will report, for a progress bar."""

@@ -40,19 +40,19 @@ class BypassProbe(Probe):
         ),
     )
 
-    def steps(self, shared: ProbeInput) -> int:
+    def ticks(self, probe_input: ProbeInput) -> int:
         """One per prompt read."""
-        return len(best_and_worst(shared, shared.budget.bypass_pairs))
+        return len(best_and_worst(probe_input, probe_input.sizes.bypass_pairs))
 
     def measure(
-        self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
+        self, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
         """One pass of (layers + 1) × 2 rows for each prompt; see the class's features."""
-        pairs = best_and_worst(shared, shared.budget.bypass_pairs)
+        pairs = best_and_worst(probe_input, probe_input.sizes.bypass_pairs)
         losses, tokens = [], 0
         for pair in pairs:
-            losses.append(bypass_losses(shared, pair))
-            tokens += (shared.layer_count + 1) * sum(len(t.tokens) for t in pair)
+            losses.append(bypass_losses(probe_input, pair))
+            tokens += (probe_input.layer_count + 1) * sum(len(t.tokens) for t in pair)
             on_done(1)
         best, worst = np.stack(losses).transpose(1, 2, 0)  # each (layers, prompts)
         features = {
@@ -63,10 +63,10 @@ class BypassProbe(Probe):
 
 
 @torch.no_grad()
-def bypass_losses(shared: ProbeInput, trajectories: Sequence[Trajectory]) -> np.ndarray:
+def bypass_losses(probe_input: ProbeInput, trajectories: Sequence[Trajectory]) -> np.ndarray:
     """(trajectories, layers), float64: ln π(a) − ln π_skip(a), mean over written tokens."""
-    copies, rows = shared.layer_count + 1, len(trajectories)
-    batch = collated(shared, list(trajectories) * copies)
+    copies, rows = probe_input.layer_count + 1, len(trajectories)
+    batch = collated(probe_input, list(trajectories) * copies)
 
     def skip(layer: int, given: Tensor, made: Tensor) -> Tensor:
         own = slice((layer + 1) * rows, (layer + 2) * rows)
@@ -74,9 +74,9 @@ def bypass_losses(shared: ProbeInput, trajectories: Sequence[Trajectory]) -> np.
         replaced[own] = given[own]
         return replaced
 
-    temperature = shared.rollouts.origin.temperature
-    with observing(shared.model.layers, skip):
-        log_probs = token_log_probs(shared.model.model, batch, temperature)
+    temperature = probe_input.rollouts.origin.temperature
+    with observing(probe_input.model.layers, skip):
+        log_probs = token_log_probs(probe_input.model.model, batch, temperature)
     written = batch.written
     means = (log_probs * written).sum(dim=1) / written.sum(dim=1).clamp(min=1)
     by_copy = means.double().reshape(copies, rows).cpu().numpy()

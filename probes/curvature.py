@@ -55,19 +55,19 @@ class CurvatureProbe(Probe):
         ),
     )
 
-    def steps(self, shared: ProbeInput) -> int:
+    def ticks(self, probe_input: ProbeInput) -> int:
         """One per layer."""
-        return shared.layer_count
+        return probe_input.layer_count
 
     def measure(
-        self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
+        self, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
         """Read a few trajectories once and differentiate twice in each layer."""
-        read = contrast(shared, shared.budget.curvature_trajectories)
+        read = contrast(probe_input, probe_input.sizes.curvature_trajectories)
         rows = []
-        with attention_as(shared.model.model, "eager"):
-            for layer in range(shared.layer_count):
-                rows.append(layer_curvature(shared, read, layer))
+        with attention_as(probe_input.model.model, "eager"):
+            for layer in range(probe_input.layer_count):
+                rows.append(layer_curvature(probe_input, read, layer))
                 on_done(1)
         gains = [row.gain(STEP_KL) for row in rows]
         features = {
@@ -75,7 +75,7 @@ class CurvatureProbe(Probe):
             "kl_curvature": np.array([row.kl_curvature for row in rows]),
             "curvature_gain": np.array(gains),
         }
-        return Measurement(features, shared.layer_count * read.tokens)
+        return Measurement(features, probe_input.layer_count * read.tokens)
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,13 @@ class LayerCurvature:
         return step * self.slope - 0.5 * step**2 * self.curvature
 
 
-def layer_curvature(shared: ProbeInput, read: Contrast, layer: int) -> LayerCurvature:
+def layer_curvature(probe_input: ProbeInput, read: Contrast, layer: int) -> LayerCurvature:
     """Slope and curvatures of one layer; see the module's formulas. All 0 without a gradient."""
-    parameters = list(shared.model.layers[layer].parameters())
+    parameters = list(probe_input.model.layers[layer].parameters())
     weights = (read.weights / len(read.weights)).requires_grad_(True)
-    with requiring_gradients([shared.model.layers[layer]]):
+    with requiring_gradients([probe_input.model.layers[layer]]):
         log_probs = token_log_probs(
-            shared.model.model, read.batch, shared.rollouts.origin.temperature
+            probe_input.model.model, read.batch, probe_input.rollouts.origin.temperature
         )
         gradient = _gradient((weights * log_probs).sum(), parameters, create_graph=True)
         squared = sum(float(part.detach().float().square().sum()) for part in gradient)

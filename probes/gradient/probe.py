@@ -143,29 +143,29 @@ class GradientProbe(Probe):
         *_part_features(),
     )
 
-    def steps(self, shared: ProbeInput) -> int:
+    def ticks(self, probe_input: ProbeInput) -> int:
         """One per group, of the other task too."""
-        return sum(len(each.groups) for each in (shared.rollouts, shared.other) if each)
+        return sum(len(each.groups) for each in (probe_input.rollouts, probe_input.other) if each)
 
     def measure(
-        self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
+        self, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
         """Stream one backward pass per group; see the class's features.
 
         Raises LayerpickError with fewer than two groups: the statistics compare groups.
         """
-        if len(shared.rollouts.groups) < 2:
+        if len(probe_input.rollouts.groups) < 2:
             raise LayerpickError("The gradient probes compare prompts: give --prompts 2 or more.")
-        other = replace(shared, rollouts=shared.other) if shared.other else None
-        plan = _plan(shared, other)
-        sketcher = GradientSketcher(shared.model.layers, plan.places, shared.seed)
+        other = replace(probe_input, rollouts=probe_input.other) if probe_input.other else None
+        plan = _plan(probe_input, other)
+        sketcher = GradientSketcher(probe_input.model.layers, plan.places, probe_input.seed)
         with sketcher.listening():
-            tokens = _stream(shared, sketcher, plan, on_done)
+            tokens = _stream(probe_input, sketcher, plan, on_done)
             if other is not None:
                 tokens += _stream_other(other, sketcher, plan, on_done)
         rows = [
-            _layer_features(shared, sketcher.sketch(layer), module, plan)
-            for layer, module in enumerate(shared.model.layers)
+            _layer_features(probe_input, sketcher.sketch(layer), module, plan)
+            for layer, module in enumerate(probe_input.model.layers)
         ]
         left_out = {}
         if other is not None and not (plan.signal and plan.other):
@@ -205,27 +205,27 @@ class _Plan:
         return self.own + len(self.other)
 
 
-def _plan(shared: ProbeInput, other: ProbeInput | None) -> _Plan:
-    signal = groups_with_signal(shared)
+def _plan(probe_input: ProbeInput, other: ProbeInput | None) -> _Plan:
+    signal = groups_with_signal(probe_input)
     return _Plan(
-        len(shared.rollouts.groups),
+        len(probe_input.rollouts.groups),
         signal,
-        signal[: shared.budget.token_class_groups],
+        signal[: probe_input.sizes.token_class_groups],
         groups_with_signal(other) if other is not None else [],
     )
 
 
 def _stream(
-    shared: ProbeInput, sketcher: GradientSketcher, plan: _Plan, on_done: Callable[[int], None]
+    probe_input: ProbeInput, sketcher: GradientSketcher, plan: _Plan, on_done: Callable[[int], None]
 ) -> int:
     """Gradients of this task's groups, whole and by class; returns the tokens read."""
     tokens = 0
-    for group, trajectories in enumerate(shared.rollouts.groups):
+    for group, trajectories in enumerate(probe_input.rollouts.groups):
         if group in plan.signal:
-            reading = token_losses(shared, group)
+            reading = token_losses(probe_input, group)
             if group in plan.split:
                 place = plan.groups + plan.split.index(group)
-                _split_by_class(shared, sketcher, reading, group, place, len(plan.split))
+                _split_by_class(probe_input, sketcher, reading, group, place, len(plan.split))
             sketcher.next_micro_batch(group)
             reading.losses.sum().backward()
             tokens += sum(len(t.tokens) for t in trajectories)
@@ -246,15 +246,15 @@ def _stream_other(
 
 
 def _split_by_class(
-    shared: ProbeInput,
+    probe_input: ProbeInput,
     sketcher: GradientSketcher,
     reading: TokenLosses,
     group: int,
     place: int,
     stride: int,
 ) -> None:
-    entropies = entropy(reading.logits, shared.rollouts.origin.temperature)
-    classes = token_classes(shared.rollouts.groups[group], reading.batch.written, entropies)
+    entropies = entropy(reading.logits, probe_input.rollouts.origin.temperature)
+    classes = token_classes(probe_input.rollouts.groups[group], reading.batch.written, entropies)
     for index in range(len(SEPARATE)):
         own = classes == index
         if bool((own & (reading.losses != 0)).any()):
@@ -263,7 +263,7 @@ def _split_by_class(
 
 
 def _layer_features(
-    shared: ProbeInput,
+    probe_input: ProbeInput,
     sketch: LayerSketch,
     module: torch.nn.Module,
     plan: _Plan,
@@ -281,7 +281,7 @@ def _layer_features(
     }
     if len(signal) >= 2:
         features["gradient_agreement"] = mean_cosine(gram[np.ix_(signal, signal)])
-        halves = difficulty_halves(signal, mean_rewards(shared))
+        halves = difficulty_halves(signal, mean_rewards(probe_input))
         features["difficulty_agreement"] = cosine_of_means(gram, *halves)
     if signal and plan.other:
         others = range(plan.own, plan.places)

@@ -74,51 +74,51 @@ class HiddenProbe(Probe):
         ),
     )
 
-    def steps(self, shared: ProbeInput) -> int:
+    def ticks(self, probe_input: ProbeInput) -> int:
         """One per group read."""
-        return len(read_groups(shared))
+        return len(read_groups(probe_input))
 
     def measure(
-        self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
+        self, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
-        """One forward pass over the budgeted groups; see the class's features."""
-        groups = read_groups(shared)
-        meter = _Meter(shared, passes=len(groups))
-        with torch.no_grad(), attention_as(shared.model.model, "eager"):
+        """One forward pass over the groups that it reads; see the class's features."""
+        groups = read_groups(probe_input)
+        meter = _Meter(probe_input, passes=len(groups))
+        with torch.no_grad(), attention_as(probe_input.model.model, "eager"):
             for group in groups:
                 meter.read(group)
                 on_done(1)
         return meter.measurement(groups)
 
 
-def read_groups(shared: ProbeInput) -> list[int]:
-    """Groups that the budget lets the forward probes read, those that carry signal first."""
-    signal = groups_with_signal(shared)
-    silent = sorted(set(range(len(shared.rollouts.groups))) - set(signal))
-    size = shared.rollouts.origin.group_size
-    return [*signal, *silent][: max(1, shared.budget.trajectories // size)]
+def read_groups(probe_input: ProbeInput) -> list[int]:
+    """Groups that the forward probes read, those that carry signal first."""
+    signal = groups_with_signal(probe_input)
+    silent = sorted(set(range(len(probe_input.rollouts.groups))) - set(signal))
+    size = probe_input.rollouts.origin.group_size
+    return [*signal, *silent][: max(1, probe_input.sizes.trajectories // size)]
 
 
 class _Meter:
     """Sums over what has been read, layer by layer."""
 
-    def __init__(self, shared: ProbeInput, passes: int):
-        self._shared = shared
-        self._influence: list[list[Tensor]] = [[] for _ in shared.model.layers]
-        self._growth: list[list[Tensor]] = [[] for _ in shared.model.layers]
-        self._pooled: list[list[Tensor]] = [[] for _ in shared.model.layers]
-        self._attention = AttentionEntropy(shared.model.layers)
-        per_pass = -(-shared.budget.lens_positions // passes)
-        self._lens = LogitLens(shared.model, per_pass, shared.seed)
+    def __init__(self, probe_input: ProbeInput, passes: int):
+        self._probe_input = probe_input
+        self._influence: list[list[Tensor]] = [[] for _ in probe_input.model.layers]
+        self._growth: list[list[Tensor]] = [[] for _ in probe_input.model.layers]
+        self._pooled: list[list[Tensor]] = [[] for _ in probe_input.model.layers]
+        self._attention = AttentionEntropy(probe_input.model.layers)
+        per_pass = -(-probe_input.sizes.lens_positions // passes)
+        self._lens = LogitLens(probe_input.model, per_pass, probe_input.seed)
         self._tokens = 0
 
     def read(self, group: int) -> None:
         """One forward pass of one group."""
-        trajectories = self._shared.rollouts.groups[group]
+        trajectories = self._probe_input.rollouts.groups[group]
         trajectories = tuple(t for t in trajectories if t.generated)
         if not trajectories:
             return
-        batch = collated(self._shared, trajectories)
+        batch = collated(self._probe_input, trajectories)
         written = written_columns(batch)
 
         def observe(layer: int, given: Tensor, made: Tensor) -> None:
@@ -130,13 +130,13 @@ class _Meter:
             self._pooled[layer].append(_row_means(after, written))
             self._lens.take(layer, given, made)
 
-        layers = self._shared.model.layers
+        layers = self._probe_input.model.layers
         with (
             observing(layers, observe),
             self._attention.listening(written),
             self._lens.reading(written),
         ):
-            logits = read(self._shared, batch, 0)
+            logits = read(self._probe_input, batch, 0)
         self._lens.finish(logits)
         self._tokens += sum(len(t.tokens) for t in trajectories)
 
@@ -159,7 +159,9 @@ class _Meter:
         return Measurement(features, self._tokens, left_out)
 
     def _separability(self, groups: Sequence[int]) -> dict[str, np.ndarray]:
-        chosen = [t for group in groups for t in self._shared.rollouts.groups[group] if t.generated]
+        chosen = [
+            t for group in groups for t in self._probe_input.rollouts.groups[group] if t.generated
+        ]
         rewards = np.array([t.reward for t in chosen])
         prompts = np.array([t.group for t in chosen])
         hidden = [torch.cat(parts).cpu().double().numpy() for parts in self._pooled]

@@ -71,14 +71,14 @@ def requiring_gradients(modules: Iterable[nn.Module]) -> Iterator[None]:
             parameter.grad = None
 
 
-def collated(shared: ProbeInput, trajectories: Sequence[Trajectory]) -> Batch:
+def collated(probe_input: ProbeInput, trajectories: Sequence[Trajectory]) -> Batch:
     """Trajectories as one batch on the model's device."""
-    return collate(trajectories, shared.model.tokenizer.pad_token_id, shared.model.device)
+    return collate(trajectories, probe_input.model.tokenizer.pad_token_id, probe_input.model.device)
 
 
-def read(shared: ProbeInput, batch: Batch, columns: int) -> Tensor:
+def read(probe_input: ProbeInput, batch: Batch, columns: int) -> Tensor:
     """One forward pass; logits of the last `columns` columns, of all with 0."""
-    return shared.model.model(
+    return probe_input.model.model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
@@ -93,21 +93,23 @@ def written_columns(batch: Batch) -> Tensor:
     return torch.nn.functional.pad(batch.written, (context, 0))
 
 
-def groups_with_signal(shared: ProbeInput) -> list[int]:
+def groups_with_signal(probe_input: ProbeInput) -> list[int]:
     """Groups in which some advantage differs from 0, in order."""
     return [
         index
-        for index, group in enumerate(shared.rollouts.advantages(shared.algorithm))
+        for index, group in enumerate(probe_input.rollouts.advantages(probe_input.algorithm))
         if any(np.any(turns != 0) for turns in group)
     ]
 
 
-def best_and_worst(shared: ProbeInput, prompts: int) -> list[tuple[Trajectory, Trajectory]]:
+def best_and_worst(probe_input: ProbeInput, prompts: int) -> list[tuple[Trajectory, Trajectory]]:
     """Of up to `prompts` prompts that carry signal, the completions that earn most and least.
 
     Raises LayerpickError when no prompt carries signal.
     """
-    groups = [shared.rollouts.groups[index] for index in groups_with_signal(shared)[:prompts]]
+    groups = [
+        probe_input.rollouts.groups[index] for index in groups_with_signal(probe_input)[:prompts]
+    ]
     if not groups:
         raise LayerpickError("No prompt has completions that earn differently.")
     return [

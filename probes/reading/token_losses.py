@@ -37,13 +37,13 @@ class TokenLosses:
     """(rows, C, V): what predicts each of the C columns."""
 
 
-def token_losses(shared: ProbeInput, group: int) -> TokenLosses:
+def token_losses(probe_input: ProbeInput, group: int) -> TokenLosses:
     """Read a group and compute its loss at each token."""
-    trajectories = shared.rollouts.groups[group]
-    batch = collated(shared, trajectories)
-    weights = advantage_weights(shared, trajectories, batch)
-    logits = read(shared, batch, batch.columns + 1)[:, :-1]
-    log_probs = log_probs_of(logits, batch.targets, shared.rollouts.origin.temperature)
+    trajectories = probe_input.rollouts.groups[group]
+    batch = collated(probe_input, trajectories)
+    weights = advantage_weights(probe_input, trajectories, batch)
+    logits = read(probe_input, batch, batch.columns + 1)[:, :-1]
+    log_probs = log_probs_of(logits, batch.targets, probe_input.rollouts.origin.temperature)
     return TokenLosses(-weights * log_probs / len(trajectories), batch, logits.detach())
 
 
@@ -57,30 +57,30 @@ class Contrast:
     tokens: int
 
 
-def contrast(shared: ProbeInput, trajectories: int) -> Contrast:
+def contrast(probe_input: ProbeInput, trajectories: int) -> Contrast:
     """Best and worst completions of trajectories / 2 prompts."""
-    pairs = best_and_worst(shared, max(1, trajectories // 2))
+    pairs = best_and_worst(probe_input, max(1, trajectories // 2))
     chosen = [trajectory for pair in pairs for trajectory in pair]
-    batch = collated(shared, chosen)
+    batch = collated(probe_input, chosen)
     coefficients = []
     for trajectory in chosen:
-        group = shared.rollouts.groups[trajectory.group]
-        coefficients.append(_coefficients(shared, group)[group.index(trajectory)])
+        group = probe_input.rollouts.groups[trajectory.group]
+        coefficients.append(_coefficients(probe_input, group)[group.index(trajectory)])
     tokens = sum(len(trajectory.tokens) for trajectory in chosen)
     return Contrast(batch, token_values(chosen, coefficients, batch), tokens)
 
 
-def advantage_weights(shared: ProbeInput, group: Sequence[Trajectory], batch: Batch) -> Tensor:
+def advantage_weights(probe_input: ProbeInput, group: Sequence[Trajectory], batch: Batch) -> Tensor:
     """(rows, C), float32: w_i A_it of a group's trajectories, 0 where nothing was written."""
-    return token_values(group, _coefficients(shared, group), batch)
+    return token_values(group, _coefficients(probe_input, group), batch)
 
 
-def _coefficients(shared: ProbeInput, group: Sequence[Trajectory]) -> list[np.ndarray]:
+def _coefficients(probe_input: ProbeInput, group: Sequence[Trajectory]) -> list[np.ndarray]:
     """Per trajectory, (turns,): w_i A_it."""
-    longest = shared.rollouts.max_trajectory_tokens
+    longest = probe_input.rollouts.max_trajectory_tokens
     return [
-        turns * shared.algorithm.token_weight(trajectory.generated, longest)
-        for trajectory, turns in zip(group, shared.algorithm.advantages(group), strict=True)
+        turns * probe_input.algorithm.token_weight(trajectory.generated, longest)
+        for trajectory, turns in zip(group, probe_input.algorithm.advantages(group), strict=True)
     ]
 
 
@@ -114,6 +114,6 @@ def entropy(logits: Tensor, temperature: float) -> Tensor:
     return torch.stack(rows).reshape(logits.shape[:-1])
 
 
-def mean_rewards(shared: ProbeInput) -> list[float]:
+def mean_rewards(probe_input: ProbeInput) -> list[float]:
     """Mean reward of each group."""
-    return [float(np.mean([t.reward for t in group])) for group in shared.rollouts.groups]
+    return [float(np.mean([t.reward for t in group])) for group in probe_input.rollouts.groups]

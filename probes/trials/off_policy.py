@@ -73,27 +73,27 @@ class OffPolicyProbe(Probe):
     def seconds(self, shared: ProbeInput, pace: Pace) -> float:
         """Each layer's steps and judgements; passes start at it, and are half on average."""
         read = pace.forward * shared.share_learned_from
-        steps, judged = max(shared.budget.off_policy_steps), len(shared.budget.off_policy_steps)
+        steps, judged = max(shared.sizes.off_policy_steps), len(shared.sizes.off_policy_steps)
         return read * (1 + shared.layer_count / 2 * (WITH_BACKWARD * steps + judged))
 
-    def steps(self, shared: ProbeInput) -> int:
+    def ticks(self, shared: ProbeInput) -> int:
         """One per layer, rate and half."""
-        return (4 if shared.budget.equal_kl_steps else 2) * shared.layer_count
+        return (4 if shared.sizes.equal_kl_steps else 2) * shared.layer_count
 
     def measure(
         self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
         """Train every layer on both halves, at one rate, then at rates of equal movement.
 
-        The second kind of rates, if the budget asks for it, comes from the movement after the
+        The second kind of rates, if the sizes ask for it, comes from the movement after the
         first judgement of the first kind.
         """
         halves = cross_fitting_halves(shared)
         reader = make_reader(shared)
         read = tuple(list(texts(shared, half)) for half in halves)
-        budget = shared.budget
-        rates = np.full(shared.layer_count, budget.off_policy_stride * shared.learning_rate)
-        plain, equal = budget.off_policy_steps, budget.equal_kl_steps
+        sizes = shared.sizes
+        rates = np.full(shared.layer_count, sizes.off_policy_stride * shared.learning_rate)
+        plain, equal = sizes.off_policy_steps, sizes.equal_kl_steps
         features = _features_at(trials(reader, read, rates, plain, on_done), "off_policy")
         if equal:
             moved = features[f"off_policy_{min(plain)}_kl"].clip(min=1e-12)
@@ -115,7 +115,7 @@ def _features_at(scores: Mapping[int, Scores], prefix: str) -> dict[str, np.ndar
 
 
 def cross_fitting_halves(shared: ProbeInput) -> tuple[list[int], list[int]]:
-    """Halves of as many groups as the budget allows, those with signal first and dealt evenly.
+    """Halves of as many groups as the sizes allow, those with signal first and dealt evenly.
 
     Raises LayerpickError when a half has no group that carries signal.
     """
@@ -123,6 +123,6 @@ def cross_fitting_halves(shared: ProbeInput) -> tuple[list[int], list[int]]:
     if len(signal) < 2:
         raise LayerpickError("Fewer than two prompts carry signal: give more --prompts.")
     size = shared.rollouts.origin.group_size
-    most = max(2, shared.budget.training_trajectories // size)
+    most = max(2, shared.sizes.training_trajectories // size)
     first, second = alternating_halves(signal, len(shared.rollouts.groups))
     return first[: -(-most // 2)], second[: most // 2]

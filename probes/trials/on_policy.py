@@ -80,13 +80,13 @@ class WarmUpProbe(Probe):
 
     def seconds(self, shared: ProbeInput, pace: Pace) -> float:
         """Sampling and learning from each candidate's own episodes."""
-        episodes = max(shared.budget.warm_up_steps) * shared.budget.warm_up_episodes
+        episodes = max(shared.sizes.warm_up_steps) * shared.sizes.warm_up_episodes
         sampled = pace.candidates * episodes / len(shared.rollouts.trajectories)
         return sampled * (pace.sampling + WITH_BACKWARD * pace.forward)
 
-    def steps(self, shared: ProbeInput) -> int:
+    def ticks(self, shared: ProbeInput) -> int:
         """One per RL step, one per judgement."""
-        times = shared.budget.warm_up_steps
+        times = shared.sizes.warm_up_steps
         return max(times) + 1 + len(times)
 
     def measure(
@@ -98,7 +98,7 @@ class WarmUpProbe(Probe):
         training of a layer breaks.
         """
         task, sampling = _setting(shared)
-        times = shared.budget.warm_up_steps
+        times = shared.sizes.warm_up_steps
         check_multiplexing(shared.model)
         trained = list(shared.candidates or range(shared.layer_count))
         policies = SingleLayerPolicies(shared.model, trained)
@@ -142,16 +142,16 @@ class WarmUpProbe(Probe):
 
 
 def warm_up_rate(shared: ProbeInput) -> float:
-    """That of real training times the budget's stride."""
-    return shared.budget.warm_up_stride * shared.learning_rate
+    """That of real training times the warm-up's stride."""
+    return shared.sizes.warm_up_stride * shared.learning_rate
 
 
 def warm_up_settings(shared: ProbeInput) -> RlSettings:
     """How long and on how much each layer is trained."""
-    budget, size = shared.budget, shared.rollouts.origin.group_size
+    sizes, size = shared.sizes, shared.rollouts.origin.group_size
     return RlSettings(
-        steps=max(budget.warm_up_steps),
-        prompts=max(1, budget.warm_up_episodes // size),
+        steps=max(sizes.warm_up_steps),
+        prompts=max(1, sizes.warm_up_episodes // size),
         group_size=size,
     )
 
@@ -199,10 +199,10 @@ class _Judge:
         self._policies = policies
         self._task, self._sampling = _setting(shared)
         self._seed = step_seed(shared.seed, JUDGING)
-        budget = shared.budget
-        prompts = min(budget.judged_prompts, 2 * len(shared.rollouts.groups))
+        sizes = shared.sizes
+        prompts = min(sizes.judged_prompts, 2 * len(shared.rollouts.groups))
         drawn = self._task.prompts("train", prompts, self._seed)
-        self._on = HeldOut(drawn, budget.judged_samples)
+        self._on = HeldOut(drawn, sizes.judged_samples)
         self._base = score_model(shared.model, self._task, self._sampling, self._on, self._seed)
         heat = self._sampling.temperature
         rate = warm_up_rate(shared)

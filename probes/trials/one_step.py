@@ -32,7 +32,7 @@ class OneStepProbe(Probe):
         read = pace.forward * shared.share_learned_from
         return read * (1 + WITH_BACKWARD + shared.layer_count / 2)
 
-    def steps(self, shared: ProbeInput) -> int:
+    def ticks(self, shared: ProbeInput) -> int:
         """One per layer and half."""
         return 2 * shared.layer_count
 
@@ -42,7 +42,7 @@ class OneStepProbe(Probe):
         """One gradient per half, one pass per layer; see the class's features."""
         reader = make_reader(shared)
         halves = [list(texts(shared, half)) for half in cross_fitting_halves(shared)]
-        rates = np.full(shared.layer_count, shared.budget.one_step_stride * shared.learning_rate)
+        rates = np.full(shared.layer_count, shared.sizes.one_step_stride * shared.learning_rate)
         scores = trials(reader, halves, rates, (1,), on_done)[1]
         tokens = sum(text.tokens for half in halves for text in half)
         passes = 2 + shared.layer_count

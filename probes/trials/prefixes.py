@@ -81,12 +81,12 @@ class _Sample:
 
 
 def texts(
-    shared: ProbeInput, groups: Sequence[int], dtype: torch.dtype = torch.float32
+    probe_input: ProbeInput, groups: Sequence[int], dtype: torch.dtype = torch.float32
 ) -> Iterator[Text]:
     """The rollouts of some groups, packed for passes in `dtype`: those that teach first."""
-    by_group = [_samples(shared, index) for index in groups]
+    by_group = [_samples(probe_input, index) for index in groups]
     total = sum(len(sample.copies) for samples in by_group for sample in samples)
-    sharing, most = RowSharing(shared.model), _chunk_tokens(shared)
+    sharing, most = RowSharing(probe_input.model), _chunk_tokens(probe_input)
     for teaches in (True, False):
         rows: list[list[_Sample]] = []
         for samples in by_group:
@@ -94,14 +94,14 @@ def texts(
                 size = sharing.samples_per_row([sample.trajectory for sample in samples])
                 rows += [samples[start : start + size] for start in range(0, len(samples), size)]
         for chunk in _chunks(rows, most):
-            yield _text(shared, chunk, total, dtype)
+            yield _text(probe_input, chunk, total, dtype)
 
 
-def _samples(shared: ProbeInput, index: int) -> list[_Sample]:
+def _samples(probe_input: ProbeInput, index: int) -> list[_Sample]:
     """Different samples of a group; trajectories in which nothing was written are left out."""
-    group = shared.rollouts.groups[index]
+    group = probe_input.rollouts.groups[index]
     found: dict[tuple, _Sample] = {}
-    for trajectory, advantages in zip(group, shared.algorithm.advantages(group), strict=True):
+    for trajectory, advantages in zip(group, probe_input.algorithm.advantages(group), strict=True):
         if trajectory.generated:
             spans = tuple((turn.start, turn.end) for turn in trajectory.turns)
             key = (trajectory.tokens, spans, advantages.tobytes())
@@ -110,9 +110,9 @@ def _samples(shared: ProbeInput, index: int) -> list[_Sample]:
 
 
 def _text(
-    shared: ProbeInput, rows: Sequence[Sequence[_Sample]], total: int, dtype: torch.dtype
+    probe_input: ProbeInput, rows: Sequence[Sequence[_Sample]], total: int, dtype: torch.dtype
 ) -> Text:
-    model, longest = shared.model, shared.rollouts.max_trajectory_tokens
+    model, longest = probe_input.model, probe_input.rollouts.max_trajectory_tokens
     batch = pack(
         [[sample.trajectory for sample in row] for row in rows],
         model.tokenizer.pad_token_id,
@@ -125,7 +125,7 @@ def _text(
         lengths = [turn.end - turn.start for turn in sample.trajectory.turns]
         advantages.append(np.repeat(sample.advantages, lengths))
         generated = sample.trajectory.generated
-        weight = len(sample.copies) * shared.algorithm.token_weight(generated, longest) / total
+        weight = len(sample.copies) * probe_input.algorithm.token_weight(generated, longest) / total
         weights.append(np.full(generated, weight))
     return Text(
         tuple(trajectory for sample in samples for trajectory in sample.copies),
@@ -141,10 +141,10 @@ def _floats(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:
     return torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(device)
 
 
-def _chunk_tokens(shared: ProbeInput) -> int:
+def _chunk_tokens(probe_input: ProbeInput) -> int:
     """Tokens of a batch whose backward pass, logits counted thrice, holds about CHUNK_BYTES."""
-    config = shared.model.model.config.get_text_config(decoder=True)
-    numbers = HELD_PER_LAYER * shared.layer_count * config.hidden_size + 3 * config.vocab_size
+    config = probe_input.model.model.config.get_text_config(decoder=True)
+    numbers = HELD_PER_LAYER * probe_input.layer_count * config.hidden_size + 3 * config.vocab_size
     tokens = CHUNK_BYTES / (numbers * torch.float32.itemsize)
     return int(np.clip(tokens, FEWEST_TOKENS, CHUNK_TOKENS))
 

@@ -59,15 +59,15 @@ class WeightsProbe(Probe):
         ),
     )
 
-    def steps(self, shared: ProbeInput) -> int:
+    def ticks(self, probe_input: ProbeInput) -> int:
         """One per layer."""
-        return shared.layer_count
+        return probe_input.layer_count
 
     def measure(
-        self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
+        self, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
         """Read the files of the loaded model; see `weight_features`."""
-        layers, model = shared.model.layers, shared.model
+        layers, model = probe_input.model.layers, probe_input.model
         return weight_features(model.folder, layers.path, len(layers), model.device, on_done)
 
 

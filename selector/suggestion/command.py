@@ -77,7 +77,7 @@ Writes suggestion.json and profile.png.
     """
     from rich.console import Console
 
-    from layerpick.probes.base import Budget
+    from layerpick.probes.base import ProbeSizes
     from layerpick.probes.table import chosen_probes
     from layerpick.probes.trials.on_policy import chosen_steps
     from layerpick.selector.pages.html import REPORT, write_page
@@ -89,7 +89,7 @@ Writes suggestion.json and profile.png.
     from layerpick.selector.suggestion.run import suggest as make_suggestion
 
     asked = [probes, warmup_steps and "warm_up", rollouts.also and "gradient"]
-    sizes = Budget(warm_up_steps=chosen_steps(warmup_steps)) if warmup_steps else Budget()
+    sizes = ProbeSizes(warm_up_steps=chosen_steps(warmup_steps)) if warmup_steps else ProbeSizes()
     with reporting() as reporter:
         suggestion = make_suggestion(
             model,
@@ -99,7 +99,7 @@ Writes suggestion.json and profile.png.
             sampling=sampling,
             rollouts=rollouts,
             probes=chosen_probes(",".join(name for name in asked if name)),
-            budget=sizes,
+            sizes=sizes,
             spending=read_budget(budget, confidence) if budget is not None else None,
             seed=seed,
             reporter=reporter,

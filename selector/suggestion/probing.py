@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from layerpick.calibration.sweeps.features import FeatureCost, FeatureTable
-from layerpick.probes.base import Budget, ProbeInput, ProbeResult
+from layerpick.probes.base import ProbeInput, ProbeResult, ProbeSizes
 from layerpick.probes.run import run_probe
 from layerpick.probes.table import find_probe
 from layerpick.selector.prepare import Prepared
@@ -66,7 +66,7 @@ def probe(
     probes: Sequence[str],
     learning_rate: float,
     *,
-    budget: Budget | None = None,
+    sizes: ProbeSizes | None = None,
     seed: int,
     reporter: Reporter,
 ) -> Probed:
@@ -75,10 +75,10 @@ def probe(
     `learning_rate` is that of the probes that train. Raises NoSignalError when no group's rewards
     differ.
     """
-    shared, sampled = sample(
-        prepared, algorithm, rollouts, learning_rate, budget=budget, seed=seed, reporter=reporter
+    probe_input, sampled = sample(
+        prepared, algorithm, rollouts, learning_rate, sizes=sizes, seed=seed, reporter=reporter
     )
-    return replace(sampled, results=run_probes(shared, probes, reporter))
+    return replace(sampled, results=run_probes(probe_input, probes, reporter))
 
 
 def sample(
@@ -87,7 +87,7 @@ def sample(
     rollouts: RolloutChoice,
     learning_rate: float,
     *,
-    budget: Budget | None = None,
+    sizes: ProbeSizes | None = None,
     seed: int,
     reporter: Reporter,
 ) -> tuple[ProbeInput, Probed]:
@@ -99,29 +99,29 @@ def sample(
     told = transcripts(prepared, samples)
     signal = _require_signal(samples, algorithm, told)
     _note_rollouts(samples, signal, told, reporter)
-    shared = ProbeInput(
+    probe_input = ProbeInput(
         prepared.model,
         samples,
         algorithm,
         seed,
         learning_rate,
-        budget or Budget(),
+        sizes or ProbeSizes(),
         prepared.task,
         prepared.sampling,
         other,
     )
-    return shared, Probed(samples, signal, share_readable(told), seconds, {})
+    return probe_input, Probed(samples, signal, share_readable(told), seconds, {})
 
 
 def run_probes(
-    shared: ProbeInput, probes: Sequence[str], reporter: Reporter
+    probe_input: ProbeInput, probes: Sequence[str], reporter: Reporter
 ) -> dict[str, ProbeResult]:
     """Results by probe; one that fails says why."""
     results = {}
     for name in probes:
         measured = find_probe(name)()
-        done = reporter.stage(f"probe: {measured.name}", measured.steps(shared))
-        result = results[measured.name] = run_probe(measured, shared, done)
+        done = reporter.stage(f"probe: {measured.name}", measured.ticks(probe_input))
+        result = results[measured.name] = run_probe(measured, probe_input, done)
         if result.failure:
             reporter.note(f"Probe {measured.name}: {result.failure}")
     return results

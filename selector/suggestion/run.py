@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from layerpick.calibration.predictors.stored import available_predictors
-from layerpick.probes.base import Budget
+from layerpick.probes.base import ProbeSizes
 from layerpick.probes.table import DEFAULT_PROBES
 from layerpick.selector.prepare import default_rate, prepare
 from layerpick.selector.progress import Reporter, Silent
@@ -33,7 +33,7 @@ def suggest(
     sampling: SamplingChoice | None = None,
     rollouts: RolloutChoice | None = None,
     probes: Sequence[str] = DEFAULT_PROBES,
-    budget: Budget | None = None,
+    sizes: ProbeSizes | None = None,
     spending: Spending | None = None,
     seed: int = 0,
     reporter: Reporter | None = None,
@@ -58,7 +58,7 @@ def suggest(
         chosen,
         rollouts,
         default_rate(prepared),
-        budget=budget,
+        sizes=sizes,
         seed=seed,
         reporter=reporter,
     )

@@ -9,7 +9,7 @@ from layerpick.calibration.sweeps.features import FeatureTable, read_features, w
 from layerpick.calibration.sweeps.measured import read_sweep
 from layerpick.calibration.sweeps.store import FolderStore, read_folder, sweep_folder
 from layerpick.calibration.sweeps.values import Sweep
-from layerpick.probes.base import Budget
+from layerpick.probes.base import ProbeSizes
 from layerpick.probes.table import chosen_probes, find_probe
 from layerpick.probes.trials.on_policy import STEPS
 from layerpick.selector.prepare import Prepared, default_rate
@@ -123,7 +123,7 @@ def features_of(
             rollouts,
             probes,
             learning_rate or default_rate(prepared),
-            budget=Budget(warm_up_steps=STEPS),
+            sizes=ProbeSizes(warm_up_steps=STEPS),
             seed=0,
             reporter=reporter,
         )

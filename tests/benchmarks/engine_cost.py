@@ -58,7 +58,7 @@ def imported(before: bool) -> tuple[Any, ...]:
         from layerpick.training.loading import load_model  # type: ignore
         from layerpick.training.multiplex import SingleLayerPolicies  # type: ignore
         from layerpick.training.multiplexed_trainer import (  # type: ignore
-            Spent,
+            StageSeconds,
             TrainingSettings,
             train,
         )
@@ -68,7 +68,7 @@ def imported(before: bool) -> tuple[Any, ...]:
         def told(*settings: int) -> tuple[Any, ...]:
             return (TrainingSettings(LearningSettings(RATE), *settings),)
     else:
-        from layerpick.training.engine.loop import Spent, train
+        from layerpick.training.engine.loop import StageSeconds, train
         from layerpick.training.engine.stacked import SingleLayerPolicies
         from layerpick.training.episodes.play import SamplingSettings
         from layerpick.training.models.loading import load_model
@@ -78,7 +78,15 @@ def imported(before: bool) -> tuple[Any, ...]:
         def told(*settings: int) -> tuple[Any, ...]:
             return RlSettings(*settings), RATE
 
-    return load_model, TaskSettings, SamplingSettings, SingleLayerPolicies, Spent, train, told
+    return (
+        load_model,
+        TaskSettings,
+        SamplingSettings,
+        SingleLayerPolicies,
+        StageSeconds,
+        train,
+        told,
+    )
 
 
 def one(chosen: argparse.Namespace) -> dict[str, Any]:

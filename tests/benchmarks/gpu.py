@@ -37,7 +37,7 @@ from layerpick.probes.run import peak_memory, run_probe
 from layerpick.probes.table import PROBES
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.engine import run as own
-from layerpick.training.engine.loop import Spent
+from layerpick.training.engine.loop import StageSeconds
 from layerpick.training.engine.loop import train as train_stacked
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.episodes.decoding import Decoder
@@ -220,7 +220,7 @@ def step(bench: Bench, size: Size) -> dict[str, float]:
     """Seconds of one step of stacked policies, and of TRL's step of one of their layers."""
     count = len(bench.model.layers)
     layers = sorted({round(i * (count - 1) / (size.stacked - 1)) for i in range(size.stacked)})
-    spent = Spent()
+    spent = StageSeconds()
 
     def stacked() -> None:
         policies = SingleLayerPolicies(bench.model, layers)

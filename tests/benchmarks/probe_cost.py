@@ -19,7 +19,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from layerpick.probes.base import Budget, ProbeInput
+from layerpick.probes.base import ProbeInput, ProbeSizes
 from layerpick.probes.run import run_probe
 from layerpick.probes.table import PROBES
 from layerpick.selector.prepare import Prepared, default_rate, prepare
@@ -54,7 +54,7 @@ class Cost:
         )
 
 
-def given(prepared: Prepared, prompts: int, group_size: int) -> ProbeInput:
+def make_probe_input(prepared: Prepared, prompts: int, group_size: int) -> ProbeInput:
     """Rollouts of a built-in model, and all that probes need beside them."""
     rollouts = sample_rollouts(
         prepared.model,
@@ -70,18 +70,18 @@ def given(prepared: Prepared, prompts: int, group_size: int) -> ProbeInput:
         make_algorithm(prepared.task.default_algorithm),
         0,
         default_rate(prepared),
-        Budget(training_trajectories=SAMPLES),
+        ProbeSizes(training_trajectories=SAMPLES),
         prepared.task,
         prepared.sampling,
     )
 
 
-def cost(name: str, shared: ProbeInput, repeats: int) -> Cost:
+def cost(name: str, probe_input: ProbeInput, repeats: int) -> Cost:
     """Median cost of a probe. Stops the script when the probe fails."""
     found = []
     for _ in range(repeats):
         start = time.process_time()
-        result = run_probe(PROBES[name](), shared)
+        result = run_probe(PROBES[name](), probe_input)
         if result.failure:
             sys.exit(f"{name}: {result.failure}")
         processor = time.process_time() - start
@@ -116,8 +116,8 @@ def main() -> None:
     usual = RolloutChoice()
     prepared = prepare(ModelChoice(), chosen.task, TaskSettings(), TRAINING_SAMPLING)
     print(f"{'':<34} {'time':>10} {'processor':>10} {'peak':>11}")
-    shared = given(prepared, usual.prompts, usual.group_size)
-    backward = {name: cost(name, shared, chosen.repeats) for name in BACKWARD}
+    probe_input = make_probe_input(prepared, usual.prompts, usual.group_size)
+    backward = {name: cost(name, probe_input, chosen.repeats) for name in BACKWARD}
     for name, each in backward.items():
         each.show(name)
     alone = backward["gradient"].processor
@@ -125,10 +125,10 @@ def main() -> None:
     verdict = "within 1.5" if ratio <= 1.5 else "MORE THAN 1.5"
     print(f"gradient + curvature: {ratio:.2f} × the gradient alone ({verdict}); ", end="")
     print(f"attribution: {backward['attribution'].processor / alone:.2f} × more")
-    many = given(prepared, SAMPLES // usual.group_size, usual.group_size)
+    many = make_probe_input(prepared, SAMPLES // usual.group_size, usual.group_size)
     about = f"off_policy, {SAMPLES:,} samples, 5 steps"
     cost("off_policy", many, 1).show(about, "≤ 20 s on two idle cores")
-    cost("warm_up", shared, 1).show("warm_up, 5 steps")
+    cost("warm_up", probe_input, 1).show("warm_up, 5 steps")
     whole(chosen.task).show("suggest --probes all, whole", "≤ 90 s on two idle cores")
 
 

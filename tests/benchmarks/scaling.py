@@ -288,7 +288,7 @@ def _prepared(model: str | None, rows: int) -> Any:
 def _step(prepared: Any, policies: int, prompts: int) -> tuple[float, float, float]:
     """Seconds of sampling and of update of one step, and the tokens that one policy reads."""
     from layerpick.training.algorithms.table import make_algorithm
-    from layerpick.training.engine.loop import Spent, train
+    from layerpick.training.engine.loop import StageSeconds, train
     from layerpick.training.engine.stacked import SingleLayerPolicies
     from layerpick.training.settings import RlSettings
 
@@ -296,7 +296,7 @@ def _step(prepared: Any, policies: int, prompts: int) -> tuple[float, float, flo
     chosen = [round(i * (layers - 1) / max(1, policies - 1)) for i in range(policies)]
     best, read = (float("inf"), float("inf")), 0.0
     for _ in range(3 if layers < 10 else 1):
-        stacked, spent = SingleLayerPolicies(prepared.model, chosen), Spent()
+        stacked, spent = SingleLayerPolicies(prepared.model, chosen), StageSeconds()
         (first, *_) = train(
             stacked, prepared.model, prepared.task, make_algorithm("grpo"), prepared.sampling,
             RlSettings(1, prompts, GROUP), 1e-5, seed=0, spent=spent,

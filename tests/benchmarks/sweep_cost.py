@@ -23,7 +23,7 @@ import torch
 from layerpick.selector.prepare import Prepared, prepare
 from layerpick.selector.settings import ModelChoice, RlSettings, SamplingChoice, TaskSettings
 from layerpick.training.algorithms.table import make_algorithm
-from layerpick.training.engine.loop import Spent, train
+from layerpick.training.engine.loop import StageSeconds, train
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.tasks.base import SingleTurnTask
 
@@ -72,7 +72,10 @@ def measured(steps: int, device: torch.device, run: Callable[[int], None]) -> Co
 
 
 def ours(
-    prepared: Prepared, layers: list[int], options: argparse.Namespace, spent: Spent | None = None
+    prepared: Prepared,
+    layers: list[int],
+    options: argparse.Namespace,
+    spent: StageSeconds | None = None,
 ) -> Cost:
     """Our engine with these layers stacked."""
 
@@ -224,7 +227,7 @@ def main() -> None:
     prepared = prepare(ModelChoice(options.model), "math", settings, sampling)
     device, count = prepared.model.device, len(prepared.model.layers)
     print(f"device: {device}" + ("" if device.type == "cuda" else " (no GPU at hand)"))
-    timed, spent = TimedRewards(prepared.task), Spent()  # type: ignore[arg-type]
+    timed, spent = TimedRewards(prepared.task), StageSeconds()  # type: ignore[arg-type]
     together = ours(prepared, list(range(count)), options, spent)
     reward = timed.seconds / (options.steps + 1)
     some = chosen_layers(options.trl_layers, count)

@@ -11,7 +11,7 @@ import pytest
 
 from layerpick.calibration.predictors.regressors import Rows, from_settings, settings_of, with_own
 from layerpick.probes.table import find_probe
-from layerpick.probes.testing import check_probe, check_repeats, probe_input
+from layerpick.probes.testing import check_probe, check_repeats, make_probe_input
 from layerpick.selector.app.app import run
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.errors import LayerpickError
@@ -54,10 +54,10 @@ def test_a_probe(layerpick, built_in):
 def test_the_probe_keeps_the_contract(tiny):
     task = make_task(f"{EXAMPLES / 'own_task.py'}:Rhymes", TaskSettings())
     task.rewards = lambda _, completions: [len(text) % 2 for text in completions]
-    given = probe_input(tiny("qwen3"), task)
+    probe_input = make_probe_input(tiny("qwen3"), task)
     probe = find_probe(f"{EXAMPLES / 'own_probe.py'}:Turn")
-    check_probe(probe, given)
-    check_repeats(probe, given)
+    check_probe(probe, probe_input)
+    check_repeats(probe, probe_input)
 
 
 def test_a_task(tiny, layerpick):

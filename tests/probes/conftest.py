@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from layerpick.probes.base import Budget, ProbeInput
+from layerpick.probes.base import ProbeInput, ProbeSizes
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.rollouts import RolloutOrigin, Rollouts
 from layerpick.training.episodes.trajectory import Trajectory, Turn
@@ -27,16 +27,16 @@ def some_rollouts(groups=5, size=4, seed=0, silent=1, longest=12) -> Rollouts:
 
 
 @pytest.fixture(scope="session")
-def probe_input() -> Callable[..., ProbeInput]:
-    """`probe_input(model, algorithm, budget, learning_rate, other, **rollouts)`."""
+def make_probe_input() -> Callable[..., ProbeInput]:
+    """`make_probe_input(model, algorithm, sizes, learning_rate, other, **rollouts)`."""
 
     def make(
-        model, algorithm="grpo", budget=None, learning_rate=1e-4, other=None, **kwargs
+        model, algorithm="grpo", sizes=None, learning_rate=1e-4, other=None, **kwargs
     ) -> ProbeInput:
         """`other`: how to make another task's rollouts."""
         rollouts = some_rollouts(**kwargs)
-        chosen, budget = make_algorithm(algorithm), budget or Budget()
+        chosen, sizes = make_algorithm(algorithm), sizes or ProbeSizes()
         others = some_rollouts(**other) if other else None
-        return ProbeInput(model, rollouts, chosen, 0, learning_rate, budget, other=others)
+        return ProbeInput(model, rollouts, chosen, 0, learning_rate, sizes, other=others)
 
     return make

@@ -4,25 +4,25 @@ import numpy as np
 import pytest
 import torch
 
-from layerpick.probes.base import Budget
+from layerpick.probes.base import ProbeSizes
 from layerpick.probes.curvature import STEP_KL, CurvatureProbe, layer_curvature
 from layerpick.probes.reading.passes import attention_as
 from layerpick.probes.reading.token_losses import contrast
 from layerpick.training.batches.padded import token_log_probs
 
 
-def objective(shared, read, layer: int, offset: torch.Tensor, base=None) -> torch.Tensor:
+def objective(probe_input, read, layer: int, offset: torch.Tensor, base=None) -> torch.Tensor:
     """Importance-ratio objective with the layer's parameters moved by `offset` (flat)."""
-    names = dict(shared.model.layers[layer].named_parameters())
+    names = dict(probe_input.model.layers[layer].named_parameters())
     sizes = [p.numel() for p in names.values()]
     parts = offset.split(sizes)
     moved = {
-        shared.model.layers.prefix(layer) + name: p.detach() + part.view_as(p)
+        probe_input.model.layers.prefix(layer) + name: p.detach() + part.view_as(p)
         for (name, p), part in zip(names.items(), parts, strict=True)
     }
 
     def model(**kwargs):
-        return torch.func.functional_call(shared.model.model, moved, kwargs=kwargs)
+        return torch.func.functional_call(probe_input.model.model, moved, kwargs=kwargs)
 
     # float64 all the way: the library's own function rounds to float32
     logits = model(
@@ -32,7 +32,7 @@ def objective(shared, read, layer: int, offset: torch.Tensor, base=None) -> torc
         use_cache=False,
         logits_to_keep=read.batch.columns + 1,
     ).logits[:, :-1]
-    scaled = torch.log_softmax(logits.double() / shared.rollouts.origin.temperature, -1)
+    scaled = torch.log_softmax(logits.double() / probe_input.rollouts.origin.temperature, -1)
     log_probs = scaled.gather(-1, read.batch.targets.unsqueeze(-1)).squeeze(-1)
     ratio = (log_probs - (log_probs.detach() if base is None else base)).exp()
     return (read.weights.double() * ratio).sum() / len(read.weights), log_probs
@@ -40,27 +40,27 @@ def objective(shared, read, layer: int, offset: torch.Tensor, base=None) -> torc
 
 @pytest.mark.parametrize("family", ["qwen3", "gpt2", "gemma2"])
 @pytest.mark.parametrize("layer", [0, 2])
-def test_it_equals_the_derivatives_of_the_ratio_objective(probe_input, tiny, family, layer):
+def test_it_equals_the_derivatives_of_the_ratio_objective(make_probe_input, tiny, family, layer):
     """The Hessian of the ratio itself, and slopes by finite steps of single parameters' sum."""
     model = tiny(family)
     model.model.double()
-    shared = probe_input(model, budget=Budget(curvature_trajectories=4))
-    read = contrast(shared, 4)
+    probe_input = make_probe_input(model, sizes=ProbeSizes(curvature_trajectories=4))
+    read = contrast(probe_input, 4)
     with attention_as(model.model, "eager"):
-        found = layer_curvature(shared, read, layer)
+        found = layer_curvature(probe_input, read, layer)
         zero = torch.zeros(model.layers.parameter_count(layer), dtype=torch.float64)
-        value, base = objective(shared, read, layer, zero.requires_grad_(True))
+        value, base = objective(probe_input, read, layer, zero.requires_grad_(True))
         gradient = torch.autograd.grad(value, zero)[0]
         direction, base = gradient / gradient.norm(), base.detach()
 
         def alone(offset):
-            return objective(shared, read, layer, offset, base)[0]
+            return objective(probe_input, read, layer, offset, base)[0]
 
         product = torch.autograd.functional.hvp(alone, zero.detach(), direction)[1]
         step = 1e-3 if family == "gpt2" else 1e-2  # the others' norms compute in float32
         with torch.no_grad():
-            forth = objective(shared, read, layer, step * direction, base)
-            back = objective(shared, read, layer, -step * direction, base)
+            forth = objective(probe_input, read, layer, step * direction, base)
+            back = objective(probe_input, read, layer, -step * direction, base)
     second = float(product @ direction)
     assert found.slope == pytest.approx(float(gradient.norm()), rel=1e-4)
     assert found.curvature == pytest.approx(-second, rel=1e-3, abs=1e-4)
@@ -72,34 +72,37 @@ def test_it_equals_the_derivatives_of_the_ratio_objective(probe_input, tiny, fam
     model.model.float()
 
 
-def test_louder_weights_change_slope_and_curvature_alike(probe_input, tiny):
+def test_louder_weights_change_slope_and_curvature_alike(make_probe_input, tiny):
     """v and the policy's movement along it stay; J, and so its slope and curvature, grow."""
-    shared = probe_input(tiny("llama"))
-    read = contrast(shared, 4)
+    probe_input = make_probe_input(tiny("llama"))
+    read = contrast(probe_input, 4)
     louder = type(read)(read.batch, 3 * read.weights, read.tokens)
-    with attention_as(shared.model.model, "eager"):
-        once, thrice = (layer_curvature(shared, part, 1) for part in (read, louder))
+    with attention_as(probe_input.model.model, "eager"):
+        once, thrice = (layer_curvature(probe_input, part, 1) for part in (read, louder))
     assert thrice.slope == pytest.approx(3 * once.slope, rel=1e-4)
     assert thrice.curvature == pytest.approx(3 * once.curvature, rel=1e-3)
     assert thrice.kl_curvature == pytest.approx(once.kl_curvature, rel=1e-4)
     assert thrice.gain(STEP_KL) == pytest.approx(3 * once.gain(STEP_KL), rel=1e-3)
 
 
-def test_a_layer_without_gradient_has_no_gain(probe_input, tiny):
-    shared = probe_input(tiny("llama"))
-    read = contrast(shared, 2)
+def test_a_layer_without_gradient_has_no_gain(make_probe_input, tiny):
+    probe_input = make_probe_input(tiny("llama"))
+    read = contrast(probe_input, 2)
     silent = type(read)(read.batch, torch.zeros_like(read.weights), read.tokens)
-    with attention_as(shared.model.model, "eager"):
-        assert layer_curvature(shared, silent, 0).gain(STEP_KL) == 0
+    with attention_as(probe_input.model.model, "eager"):
+        assert layer_curvature(probe_input, silent, 0).gain(STEP_KL) == 0
 
 
-def test_it_leaves_the_model_as_it_was(probe_input, tiny):
-    shared = probe_input(tiny("qwen3"))
-    before = {name: value.clone() for name, value in shared.model.model.state_dict().items()}
-    found = CurvatureProbe().measure(shared)
+def test_it_leaves_the_model_as_it_was(make_probe_input, tiny):
+    probe_input = make_probe_input(tiny("qwen3"))
+    before = {name: value.clone() for name, value in probe_input.model.model.state_dict().items()}
+    found = CurvatureProbe().measure(probe_input)
     assert all(np.isfinite(values).all() for values in found.features.values())
-    assert shared.model.model.config._attn_implementation == "sdpa"
-    for name, value in shared.model.model.state_dict().items():
+    assert probe_input.model.model.config._attn_implementation == "sdpa"
+    for name, value in probe_input.model.model.state_dict().items():
         assert torch.equal(value, before[name])
-    assert not any(p.requires_grad for p in shared.model.model.parameters())
-    assert token_log_probs(shared.model.model, contrast(shared, 2).batch, 1.0).grad_fn is None
+    assert not any(p.requires_grad for p in probe_input.model.model.parameters())
+    assert (
+        token_log_probs(probe_input.model.model, contrast(probe_input, 2).batch, 1.0).grad_fn
+        is None
+    )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from layerpick.calibration.judging.baselines import BASELINES
-from layerpick.probes.base import Budget, Measurement
+from layerpick.probes.base import Measurement, ProbeSizes
 from layerpick.probes.gradient.probe import GradientProbe
 from layerpick.probes.run import run_probe
 from layerpick.probes.table import PROBES, chosen_probes
@@ -35,37 +35,37 @@ def test_every_feature_has_one_name_and_is_described():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_all_probes_run_on_every_family(probe_input, tiny, family, dtype):
+def test_all_probes_run_on_every_family(make_probe_input, tiny, family, dtype):
     """Those that train have a test of their own."""
     model = tiny(family)
     model.model.to(dtype)
     for probe in MEASURING:
-        shared = probe_input(model, other={"groups": 2, "seed": 1, "silent": 0})
-        assert check_probe(probe, shared).cost.peak_bytes > 1e7
+        probe_input = make_probe_input(model, other={"groups": 2, "seed": 1, "silent": 0})
+        assert check_probe(probe, probe_input).cost.peak_bytes > 1e7
 
 
-def test_equal_seeds_give_equal_features(probe_input, tiny):
-    shared = probe_input(tiny("qwen3"))
+def test_equal_seeds_give_equal_features(make_probe_input, tiny):
+    probe_input = make_probe_input(tiny("qwen3"))
     for probe in (*MEASURING, OneStepProbe):
-        check_repeats(probe, shared)
+        check_repeats(probe, probe_input)
 
 
 class Broken(GradientProbe):
-    def measure(self, shared, on_done=lambda _: None):
+    def measure(self, probe_input, on_done=lambda _: None):
         raise ValueError("no such thing\nand more")
 
 
 class HalfBroken(GradientProbe):
-    def measure(self, shared, on_done=lambda _: None):
+    def measure(self, probe_input, on_done=lambda _: None):
         found = {"good": np.ones(3), "bad": np.array([1.0, np.nan, 2.0])}
         return Measurement(found, 5, {"third": "no room", "fourth": "no room"})
 
 
-def test_a_failing_probe_says_why(probe_input, tiny):
-    shared = probe_input(tiny("qwen3"))
-    broken = run_probe(Broken(), shared)
+def test_a_failing_probe_says_why(make_probe_input, tiny):
+    probe_input = make_probe_input(tiny("qwen3"))
+    broken = run_probe(Broken(), probe_input)
     assert broken.features == {} and broken.failure == "ValueError: no such thing"
-    half = run_probe(HalfBroken(), shared)
+    half = run_probe(HalfBroken(), probe_input)
     assert list(half.features) == ["good"]
     assert half.failure == "third, fourth: no room; bad: not finite"
 
@@ -99,19 +99,19 @@ def test_baselines_rank_as_their_names_say():
     assert random.scores(9, {}, 1).tolist() != random.scores(9, {}, 2).tolist()
 
 
-def test_the_budget_bounds_what_is_read(probe_input, tiny):
-    """Four times the prompts: the probes with a budget read no more."""
-    small, large = (probe_input(tiny("qwen3"), groups=n, silent=0) for n in (40, 160))
+def test_the_sizes_bound_what_is_read(make_probe_input, tiny):
+    """Four times the prompts: the probes with a size of their own read no more."""
+    small, large = (make_probe_input(tiny("qwen3"), groups=n, silent=0) for n in (40, 160))
     for name in ("hidden", "bypass", "curvature", "attribution"):
-        few = dataclasses.replace(small.budget, trajectories=80)
+        few = dataclasses.replace(small.sizes, trajectories=80)
         tokens = [
-            run_probe(PROBES[name](), dataclasses.replace(shared, budget=few)).cost.tokens
-            for shared in (small, large)
+            run_probe(PROBES[name](), dataclasses.replace(probe_input, sizes=few)).cost.tokens
+            for probe_input in (small, large)
         ]
         assert tokens[1] < 1.5 * tokens[0], name
 
 
-FEW = Budget(
+FEW = ProbeSizes(
     lens_positions=8,
     bypass_pairs=1,
     token_class_groups=2,
@@ -129,12 +129,12 @@ FEW = Budget(
         pytest.param(("weights", "curvature", "attribution"), marks=pytest.mark.slow),
     ],
 )
-def test_probes_run_on_a_real_model(probe_input, smollm2, names):
+def test_probes_run_on_a_real_model(make_probe_input, smollm2, names):
     model = load_model(smollm2, device="cpu")
     few = {"groups": 2, "size": 3, "silent": 0}
-    shared = probe_input(model, budget=FEW, seed=3, other={**few, "seed": 4}, **few)
+    probe_input = make_probe_input(model, sizes=FEW, seed=3, other={**few, "seed": 4}, **few)
     for name in names:
-        result = run_probe(PROBES[name](), shared)
+        result = run_probe(PROBES[name](), probe_input)
         assert result.failure is None
         assert set(result.features) == {info.name for info in PROBES[name].features}
         for values in result.features.values():

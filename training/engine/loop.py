@@ -36,7 +36,7 @@ class PolicyRun:
 
 
 @dataclass
-class Spent:
+class StageSeconds:
     """Seconds of a pass by what they went to; sampling includes the rewards."""
 
     sampling: float = 0.0
@@ -70,7 +70,7 @@ def train(
     seed: int,
     chunk_tokens: int = 8192,
     on_step: Callable[[int], None] = lambda _: None,
-    spent: Spent | None = None,
+    spent: StageSeconds | None = None,
 ) -> list[PolicyRun]:
     """Train all policies; returns one run for each, in order.
 
@@ -78,7 +78,7 @@ def train(
     """
     runs = [PolicyRun() for _ in range(len(policies))]
     learner = Learner(policies, settings, learning_rate, sampling.temperature, base, chunk_tokens)
-    spent = spent or Spent()
+    spent = spent or StageSeconds()
     for number in range(settings.steps):
         alive = [policy for policy, run in enumerate(runs) if run.failure is None]
         if not alive:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from layerpick.training.sandbox.wire import PROGRAM_ENDED, Channel, decode, encode
+    from layerpick.training.sandbox.wire import PROGRAM_ENDED, MessageSocket, decode, encode
 
 
 class ByHandle:
@@ -45,7 +45,7 @@ class Guest:
         """Execute the program's top level."""
         exec(compile(self._code, "program.py", "exec"), self._names)
 
-    def serve(self, channel: Channel) -> None:
+    def serve(self, channel: MessageSocket) -> None:
         """Load the program, then answer requests until the judge is gone."""
         channel.send(self._answer(self.run))
         while True:
@@ -93,7 +93,7 @@ _SILENT = (StopIteration, StopAsyncIteration)
 class Judge:
     """Runs the tests; every name of the program that they use is a `Remote`."""
 
-    def __init__(self, channel: Channel, modules: list[str]):
+    def __init__(self, channel: MessageSocket, modules: list[str]):
         self._channel = channel
         self._lost: str | None = None
         self._namespace: dict[str, Any] = {name: __import__(name) for name in modules}
@@ -272,7 +272,7 @@ def main(job: bytes, socket: int) -> None:
     for name in list(posix.environ):
         del posix.environ[name]
         posix.unsetenv(name)
-    channel = Channel(socket, largest)
+    channel = MessageSocket(socket, largest)
     if role == "judge":
         token, modules, *suite = work
         result = detached_output()

@@ -104,7 +104,7 @@ def _read(data: bytes, start: int, value_of: Callable[[Any], Any]) -> tuple[Any,
 PROGRAM_ENDED = "the program ended"
 
 
-class Channel:
+class MessageSocket:
     """Messages over a socket, each with its length (4 bytes) in front."""
 
     def __init__(self, descriptor: int, largest: int):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import layerpick.probes.gradient.sketch as sketch
-from layerpick.probes.base import Budget, ProbeInput
+from layerpick.probes.base import ProbeInput, ProbeSizes
 from layerpick.probes.gradient.probe import GradientProbe
 from layerpick.probes.gradient.sketch import KINDS, parameter_kind
 from layerpick.probes.gradient.statistics import FISHER_DAMPING
@@ -18,23 +18,25 @@ from layerpick.training.algorithms.table import ALGORITHMS
 from layerpick.training.errors import LayerpickError
 
 
-def full_gradients(shared: ProbeInput) -> list[np.ndarray]:
+def full_gradients(probe_input: ProbeInput) -> list[np.ndarray]:
     """Per layer (groups, parameters), float64: plain autograd, no padding, no hooks."""
-    model = shared.model.model
-    parameters = [list(module.parameters()) for module in shared.model.layers]
+    model = probe_input.model.model
+    parameters = [list(module.parameters()) for module in probe_input.model.layers]
     rows = [[] for _ in parameters]
     flat = [parameter for layer in parameters for parameter in layer]
     for parameter in flat:
         parameter.requires_grad_(True)
     for group, advantages in zip(
-        shared.rollouts.groups, shared.rollouts.advantages(shared.algorithm), strict=True
+        probe_input.rollouts.groups,
+        probe_input.rollouts.advantages(probe_input.algorithm),
+        strict=True,
     ):
         loss = torch.zeros((), dtype=torch.float64)
         for trajectory, turns in zip(group, advantages, strict=True):
             logits = model(input_ids=torch.tensor([trajectory.tokens])).logits[0].double()
-            log_probs = torch.log_softmax(logits / shared.rollouts.origin.temperature, -1)
-            weight = shared.algorithm.token_weight(
-                trajectory.generated, shared.rollouts.max_trajectory_tokens
+            log_probs = torch.log_softmax(logits / probe_input.rollouts.origin.temperature, -1)
+            weight = probe_input.algorithm.token_weight(
+                trajectory.generated, probe_input.rollouts.max_trajectory_tokens
             )
             for turn, advantage in zip(trajectory.turns, turns, strict=True):
                 for position in range(turn.start, turn.end):
@@ -72,17 +74,17 @@ def obvious_statistics(g: np.ndarray, weights: np.ndarray, a, b) -> dict[str, fl
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 @pytest.mark.parametrize("family", ["qwen3", "gemma3_text", "gpt2"])
-def test_statistics_equal_those_of_full_gradients(probe_input, tiny, family, algorithm):
+def test_statistics_equal_those_of_full_gradients(make_probe_input, tiny, family, algorithm):
     model = tiny(family)
     model.model.double()
-    shared = probe_input(model, algorithm)
-    found = GradientProbe().measure(shared)
+    probe_input = make_probe_input(model, algorithm)
+    found = GradientProbe().measure(probe_input)
     features = found.features
     with_signal = [0, 1, 2, 3]
     assert found.tokens == sum(
-        len(t.tokens) for g in with_signal for t in shared.rollouts.groups[g]
+        len(t.tokens) for g in with_signal for t in probe_input.rollouts.groups[g]
     )
-    gradients = full_gradients(shared)
+    gradients = full_gradients(probe_input)
     for layer, gradient in enumerate(gradients):
         weights = np.concatenate([p.detach().flatten() for p in model.layers[layer].parameters()])
         expected = obvious_statistics(gradient, weights, [0, 2, 4], [1, 3])
@@ -95,22 +97,22 @@ def test_statistics_equal_those_of_full_gradients(probe_input, tiny, family, alg
     model.model.float()
 
 
-def class_gradients(shared, group: int) -> dict[str, list[np.ndarray]]:
+def class_gradients(probe_input, group: int) -> dict[str, list[np.ndarray]]:
     """Per class of token, per layer: the gradient of its tokens' loss, one token at a time."""
-    model, rollouts = shared.model.model, shared.rollouts
-    parameters = [list(module.parameters()) for module in shared.model.layers]
+    model, rollouts = probe_input.model.model, probe_input.rollouts
+    parameters = [list(module.parameters()) for module in probe_input.model.layers]
     flat = [parameter for layer in parameters for parameter in layer]
     for parameter in flat:
         parameter.requires_grad_(True)
     trajectories = rollouts.groups[group]
     terms = []  # first token of its turn or not, entropy, loss
-    advantages = shared.algorithm.advantages(trajectories)
+    advantages = probe_input.algorithm.advantages(trajectories)
     for trajectory, turns in zip(trajectories, advantages, strict=True):
         logits = model(input_ids=torch.tensor([trajectory.tokens])).logits[0].double() / 0.8
         log_probs = torch.log_softmax(logits, -1)
         entropies = -(log_probs.exp() * log_probs).sum(-1)
         longest = rollouts.max_trajectory_tokens
-        weight = shared.algorithm.token_weight(trajectory.generated, longest)
+        weight = probe_input.algorithm.token_weight(trajectory.generated, longest)
         for turn, advantage in zip(trajectory.turns, turns, strict=True):
             for t in range(turn.start, turn.end):
                 loss = -weight * advantage * log_probs[t - 1, trajectory.tokens[t]]
@@ -137,16 +139,18 @@ def class_gradients(shared, group: int) -> dict[str, list[np.ndarray]]:
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gpt2"])
-def test_parts_equal_gradients_of_their_own(probe_input, tiny, family):
+def test_parts_equal_gradients_of_their_own(make_probe_input, tiny, family):
     """Module kinds, classes of tokens, agreement between prompts and between halves."""
     model = tiny(family)
     model.model.double()
-    shared = probe_input(model, budget=Budget(token_class_groups=3), size=6, longest=18)
-    assert groups_with_signal(shared) == [0, 1, 2, 3]
-    features = GradientProbe().measure(shared).features
-    by_class = [class_gradients(shared, group) for group in range(3)]
-    difficulty = sorted(range(4), key=lambda g: (-mean_rewards(shared)[g], g))
-    for layer, gradient in enumerate(full_gradients(shared)):
+    probe_input = make_probe_input(
+        model, sizes=ProbeSizes(token_class_groups=3), size=6, longest=18
+    )
+    assert groups_with_signal(probe_input) == [0, 1, 2, 3]
+    features = GradientProbe().measure(probe_input).features
+    by_class = [class_gradients(probe_input, group) for group in range(3)]
+    difficulty = sorted(range(4), key=lambda g: (-mean_rewards(probe_input)[g], g))
+    for layer, gradient in enumerate(full_gradients(probe_input)):
         kinds = np.concatenate(
             [
                 np.full(p.numel(), parameter_kind(name))
@@ -172,15 +176,15 @@ def test_parts_equal_gradients_of_their_own(probe_input, tiny, family):
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gpt2"])
-def test_agreement_with_another_task_equals_that_of_full_gradients(probe_input, tiny, family):
+def test_agreement_with_another_task_equals_that_of_full_gradients(make_probe_input, tiny, family):
     """Another task's rollouts change nothing but what compares with them."""
     model = tiny(family)
     model.model.double()
-    alone = probe_input(model)
-    shared = probe_input(model, other={"groups": 3, "size": 3, "seed": 7, "silent": 1})
-    found, without = GradientProbe().measure(shared), GradientProbe().measure(alone)
-    other = dataclasses.replace(shared, rollouts=shared.other)
-    both = zip(full_gradients(shared), full_gradients(other), strict=True)
+    alone = make_probe_input(model)
+    probe_input = make_probe_input(model, other={"groups": 3, "size": 3, "seed": 7, "silent": 1})
+    found, without = GradientProbe().measure(probe_input), GradientProbe().measure(alone)
+    other = dataclasses.replace(probe_input, rollouts=probe_input.other)
+    both = zip(full_gradients(probe_input), full_gradients(other), strict=True)
     for layer, means in enumerate([each.mean(axis=0) for each in pair] for pair in both):
         cosine = means[0] @ means[1] / np.linalg.norm(means[0]) / np.linalg.norm(means[1])
         assert found.features["task_agreement"][layer] == pytest.approx(cosine, rel=1e-4)
@@ -194,8 +198,10 @@ def test_agreement_with_another_task_equals_that_of_full_gradients(probe_input, 
     model.model.float()
 
 
-def test_another_task_without_signal_is_left_out(probe_input, tiny):
-    found = GradientProbe().measure(probe_input(tiny("llama"), other={"groups": 2, "silent": 2}))
+def test_another_task_without_signal_is_left_out(make_probe_input, tiny):
+    found = GradientProbe().measure(
+        make_probe_input(tiny("llama"), other={"groups": 2, "silent": 2})
+    )
     assert "no group that carries signal" in found.left_out["task_agreement"]
     assert "task_agreement" not in found.features
 
@@ -217,22 +223,22 @@ def test_kinds_of_parameters(name, kind):
     assert parameter_kind(name) == kind
 
 
-def test_what_needs_two_prompts_with_signal_is_left_out(probe_input, tiny):
-    found = GradientProbe().measure(probe_input(tiny("llama"), groups=3, silent=2))
+def test_what_needs_two_prompts_with_signal_is_left_out(make_probe_input, tiny):
+    found = GradientProbe().measure(make_probe_input(tiny("llama"), groups=3, silent=2))
     assert "gradient_agreement" in found.left_out
     assert "gradient_snr_first_tokens" in found.left_out
     assert "gradient_snr_mlp" in found.features
     assert not set(found.left_out) & set(found.features)
 
 
-def test_a_subset_of_coordinates_is_unbiased(probe_input, tiny, monkeypatch):
+def test_a_subset_of_coordinates_is_unbiased(make_probe_input, tiny, monkeypatch):
     """Over many choices of coordinates, estimates average to the exact values."""
-    shared = probe_input(tiny("llama"), budget=Budget(token_class_groups=0))
-    exact = GradientProbe().measure(shared).features
+    probe_input = make_probe_input(tiny("llama"), sizes=ProbeSizes(token_class_groups=0))
+    exact = GradientProbe().measure(probe_input).features
     monkeypatch.setattr(sketch, "COORDINATES_PER_LAYER", 600)
     monkeypatch.setattr(sketch, "FEWEST_PER_PARAMETER", 16)
     draws = [
-        GradientProbe().measure(dataclasses.replace(shared, seed=seed)).features
+        GradientProbe().measure(dataclasses.replace(probe_input, seed=seed)).features
         for seed in range(60)
     ]
     for name in ("gradient_signal", "adam_gain"):
@@ -244,24 +250,24 @@ def test_a_subset_of_coordinates_is_unbiased(probe_input, tiny, monkeypatch):
         assert draw["fisher_trace"] == pytest.approx(exact["fisher_trace"], rel=1e-5)
 
 
-def test_scaling_the_loss_leaves_ratios_unchanged(probe_input, tiny):
-    shared = probe_input(tiny("qwen2"))
-    before = GradientProbe().measure(shared).features
+def test_scaling_the_loss_leaves_ratios_unchanged(make_probe_input, tiny):
+    probe_input = make_probe_input(tiny("qwen2"))
+    before = GradientProbe().measure(probe_input).features
 
-    class Louder(type(shared.algorithm)):
+    class Louder(type(probe_input.algorithm)):
         def token_weight(self, generated, max_tokens):
             return 10 * super().token_weight(generated, max_tokens)
 
-    after = GradientProbe().measure(dataclasses.replace(shared, algorithm=Louder())).features
+    after = GradientProbe().measure(dataclasses.replace(probe_input, algorithm=Louder())).features
     for name, factor in (("gradient_snr", 1), ("fisher_gain", 1), ("gradient_norm", 10)):
         assert after[name] == pytest.approx(factor * before[name], rel=1e-3), name
 
 
-def test_it_leaves_the_model_as_it_was(probe_input, tiny):
+def test_it_leaves_the_model_as_it_was(make_probe_input, tiny):
     model = tiny("gpt_neox")
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
-    shared = probe_input(model, other={"seed": 1})
-    result = run_probe(GradientProbe(), shared)
+    probe_input = make_probe_input(model, other={"seed": 1})
+    result = run_probe(GradientProbe(), probe_input)
     for name, value in model.model.state_dict().items():
         assert torch.equal(value, before[name])
     assert all(p.grad is None and not p.requires_grad for p in model.model.parameters())
@@ -272,13 +278,13 @@ def test_it_leaves_the_model_as_it_was(probe_input, tiny):
     assert result.cost.seconds > 0 and result.cost.peak_bytes > 1e7
 
 
-def test_every_family_in_bfloat16_has_no_nan(probe_input, tiny, family):
+def test_every_family_in_bfloat16_has_no_nan(make_probe_input, tiny, family):
     model = tiny(family)
     model.model.to(torch.bfloat16)
-    features = GradientProbe().measure(probe_input(model)).features
+    features = GradientProbe().measure(make_probe_input(model)).features
     assert all(np.isfinite(values).all() for values in features.values())
 
 
-def test_one_prompt_is_too_few(probe_input, tiny):
+def test_one_prompt_is_too_few(make_probe_input, tiny):
     with pytest.raises(LayerpickError, match="--prompts 2"):
-        GradientProbe().measure(probe_input(tiny("qwen3"), groups=1, silent=0))
+        GradientProbe().measure(make_probe_input(tiny("qwen3"), groups=1, silent=0))

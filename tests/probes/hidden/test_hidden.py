@@ -8,20 +8,20 @@ import pytest
 import torch
 
 import layerpick.probes.hidden.probe as hidden_module
-from layerpick.probes.base import Budget
+from layerpick.probes.base import ProbeSizes
 from layerpick.probes.bypass import BypassProbe
 from layerpick.probes.hidden.probe import HiddenProbe, read_groups
 from layerpick.probes.hidden.separability import separability
 from layerpick.probes.run import run_probe
 from layerpick.training.errors import LayerpickError
 
-EVERY_POSITION = Budget(lens_positions=10**6)
+EVERY_POSITION = ProbeSizes(lens_positions=10**6)
 
 
 @pytest.fixture
-def shared(probe_input, tiny, family):
+def probe_input(make_probe_input, tiny, family):
     model = tiny(family)
-    return probe_input(precise(model), budget=EVERY_POSITION)
+    return make_probe_input(precise(model), sizes=EVERY_POSITION)
 
 
 def precise(model):
@@ -54,12 +54,12 @@ def streams(model, trajectory) -> list[np.ndarray]:
     return [stream[0].numpy() for stream in taken]
 
 
-def obvious(shared) -> dict[str, np.ndarray]:
-    model = shared.model
+def obvious(probe_input) -> dict[str, np.ndarray]:
+    model = probe_input.model
     rows = {"block_influence": [], "norm_growth": [], "attention_entropy": []}
     before = model.model.config._attn_implementation
     model.model.set_attn_implementation("eager")
-    for trajectory in shared.rollouts.trajectories:
+    for trajectory in probe_input.rollouts.trajectories:
         places = np.flatnonzero(trajectory.model_mask)
         hidden = [stream[places] for stream in streams(model, trajectory)]
         pairs = list(pairwise(hidden))
@@ -82,24 +82,24 @@ def obvious(shared) -> dict[str, np.ndarray]:
     return {name: np.mean(values, axis=0) for name, values in rows.items()}
 
 
-def test_features_equal_those_of_plain_passes(shared):
-    result = run_probe(HiddenProbe(), shared)
+def test_features_equal_those_of_plain_passes(probe_input):
+    result = run_probe(HiddenProbe(), probe_input)
     assert result.failure is None
-    for name, expected in obvious(shared).items():
+    for name, expected in obvious(probe_input).items():
         # Similarities and norms are taken in float32, and some families' softmax too.
         assert result.features[name] == pytest.approx(expected, rel=1e-4, abs=1e-6), name
     influence = result.features["block_influence"]
     assert ((influence >= 0) & (influence <= 2)).all()
-    tokens = sum(len(t.tokens) for t in shared.rollouts.trajectories)
+    tokens = sum(len(t.tokens) for t in probe_input.rollouts.trajectories)
     assert result.cost.tokens == tokens
-    shared.model.model.float()
+    probe_input.model.model.float()
 
 
-def test_the_lens_after_the_last_layer_is_the_model_itself(shared):
-    model = shared.model
-    found = HiddenProbe().measure(shared).features
+def test_the_lens_after_the_last_layer_is_the_model_itself(probe_input):
+    model = probe_input.model
+    found = HiddenProbe().measure(probe_input).features
     entropies = []
-    for trajectory in shared.rollouts.trajectories:
+    for trajectory in probe_input.rollouts.trajectories:
         logits = alone(model, trajectory).logits[0, torch.from_numpy(trajectory.model_mask)]
         log_probs = torch.log_softmax(logits.double(), -1)
         entropies.append(-(log_probs.exp() * log_probs).sum(-1))
@@ -109,12 +109,12 @@ def test_the_lens_after_the_last_layer_is_the_model_itself(shared):
     model.model.float()
 
 
-def test_the_lens_before_the_last_layer_by_hand(probe_input, tiny):
+def test_the_lens_before_the_last_layer_by_hand(make_probe_input, tiny):
     model = tiny("llama")
-    shared = probe_input(model, budget=EVERY_POSITION)
-    found = HiddenProbe().measure(shared).features
+    probe_input = make_probe_input(model, sizes=EVERY_POSITION)
+    found = HiddenProbe().measure(probe_input).features
     entropies = [[], [], [], []]
-    for trajectory in shared.rollouts.trajectories:
+    for trajectory in probe_input.rollouts.trajectories:
         for place, stream in zip(entropies, streams(model, trajectory), strict=True):
             written = torch.from_numpy(stream[trajectory.model_mask])
             logits = model.model.lm_head(model.model.model.norm(written))
@@ -140,28 +140,30 @@ def test_separable_completions_are_found():
         separability(told, np.where(prompts == 0, rewards, 0.0), prompts)
 
 
-def test_what_a_model_does_not_allow_is_left_out_with_the_reason(probe_input, tiny, monkeypatch):
-    shared = probe_input(tiny("qwen3"), groups=3, silent=2)
+def test_what_a_model_does_not_allow_is_left_out_with_the_reason(
+    make_probe_input, tiny, monkeypatch
+):
+    probe_input = make_probe_input(tiny("qwen3"), groups=3, silent=2)
     monkeypatch.setattr("layerpick.probes.hidden.lens.final_norm", lambda model: None)
     monkeypatch.setattr(hidden_module, "attention_as", lambda *_: torch.no_grad())  # stays fused
-    result = run_probe(HiddenProbe(), shared)
+    result = run_probe(HiddenProbe(), probe_input)
     assert set(result.features) == {"block_influence", "norm_growth"}
     for said in ("attention_entropy: ", "lens_entropy, lens_entropy_drop: ", "separability: "):
         assert said in result.failure
 
 
-def test_the_budget_takes_prompts_with_signal_first(probe_input, tiny):
-    shared = probe_input(tiny("qwen3"), groups=6, size=4, silent=2)
-    assert read_groups(shared) == list(range(6))
-    few = dataclasses.replace(shared, budget=Budget(trajectories=9))
+def test_the_sizes_take_prompts_with_signal_first(make_probe_input, tiny):
+    probe_input = make_probe_input(tiny("qwen3"), groups=6, size=4, silent=2)
+    assert read_groups(probe_input) == list(range(6))
+    few = dataclasses.replace(probe_input, sizes=ProbeSizes(trajectories=9))
     assert read_groups(few) == [0, 1]
-    assert HiddenProbe().steps(few) == 2
+    assert HiddenProbe().ticks(few) == 2
 
 
-def test_skipping_a_layer_equals_a_model_without_it(probe_input, tiny, family):
+def test_skipping_a_layer_equals_a_model_without_it(make_probe_input, tiny, family):
     model = tiny(family)
-    shared = probe_input(precise(model))
-    found = BypassProbe().measure(shared)
+    probe_input = make_probe_input(precise(model))
+    found = BypassProbe().measure(probe_input)
 
     def unchanged(_, args, kwargs, output):
         given = args[0] if args else kwargs["hidden_states"]
@@ -180,7 +182,7 @@ def test_skipping_a_layer_equals_a_model_without_it(probe_input, tiny, family):
         return float(np.mean([log_probs[p - 1, trajectory.tokens[p]] for p in places]))
 
     losses, contrasts = [], []
-    for group in shared.rollouts.groups[:-1]:
+    for group in probe_input.rollouts.groups[:-1]:
         ordered = sorted(group, key=lambda t: -t.reward)
         best, worst = ordered[0], next(t for t in ordered if t.reward == ordered[-1].reward)
         cost = [
@@ -196,6 +198,6 @@ def test_skipping_a_layer_equals_a_model_without_it(probe_input, tiny, family):
     model.model.float()
 
 
-def test_no_signal_means_no_contrast(probe_input, tiny):
-    result = run_probe(BypassProbe(), probe_input(tiny("qwen3"), groups=2, silent=2))
+def test_no_signal_means_no_contrast(make_probe_input, tiny):
+    result = run_probe(BypassProbe(), make_probe_input(tiny("qwen3"), groups=2, silent=2))
     assert result.features == {} and "earn differently" in result.failure

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layerpick.probes.base import Budget
+from layerpick.probes.base import ProbeSizes
 from layerpick.probes.run import run_probe
 from layerpick.probes.table import PROBES
 from layerpick.probes.trials import prefixes as fixed_texts
@@ -18,14 +18,14 @@ from layerpick.probes.trials.one_step import OneStepProbe
 from layerpick.probes.trials.scores import WEIGHT_CAP, PromptScore, score_prompt, summary
 
 RATE = 1e-3
-FEW = Budget(
+FEW = ProbeSizes(
     one_step_stride=1.0, off_policy_steps=(1, 3), off_policy_stride=1.0, equal_kl_steps=(1,)
 )
 
 
 @pytest.fixture
-def shared(probe_input, tiny, family):
-    return probe_input(tiny(family), learning_rate=RATE, budget=FEW)
+def probe_input(make_probe_input, tiny, family):
+    return make_probe_input(tiny(family), learning_rate=RATE, sizes=FEW)
 
 
 def log_probs(model, trajectory) -> torch.Tensor:
@@ -37,10 +37,10 @@ def log_probs(model, trajectory) -> torch.Tensor:
     return torch.stack([every[p - 1, trajectory.tokens[p]] for p in places])
 
 
-def plain_warm_up(shared, layer: int, train: list[int], test: list[int], steps: int):
+def plain_warm_up(probe_input, layer: int, train: list[int], test: list[int], steps: int):
     """(log π − log π₀ of each token) of the trajectories of `test`, by prompt."""
-    model, rollouts = copy.deepcopy(shared.model.model), shared.rollouts
-    prefix = shared.model.layers.prefix(layer)
+    model, rollouts = copy.deepcopy(probe_input.model.model), probe_input.rollouts
+    prefix = probe_input.model.layers.prefix(layer)
     own = [p for name, p in model.named_parameters() if name.startswith(prefix)]
     for parameter in own:
         parameter.requires_grad_(True)
@@ -50,17 +50,17 @@ def plain_warm_up(shared, layer: int, train: list[int], test: list[int], steps: 
         loss = 0
         for group, index in chosen:
             trajectory = rollouts.groups[group][index]
-            turns = shared.algorithm.advantages(rollouts.groups[group])[index]
+            turns = probe_input.algorithm.advantages(rollouts.groups[group])[index]
             advantages = torch.cat(
                 [
                     torch.full((turn.end - turn.start,), float(value))
                     for turn, value in zip(trajectory.turns, turns, strict=True)
                 ]
             )
-            before = log_probs(shared.model.model, trajectory).detach()
+            before = log_probs(probe_input.model.model, trajectory).detach()
             ratio = (log_probs(model, trajectory) - before).exp()
             clipped = ratio.clamp(0.8, 1.2)
-            weight = shared.algorithm.token_weight(
+            weight = probe_input.algorithm.token_weight(
                 trajectory.generated, rollouts.max_trajectory_tokens
             )
             objective = torch.minimum(ratio * advantages, clipped * advantages).sum()
@@ -72,20 +72,20 @@ def plain_warm_up(shared, layer: int, train: list[int], test: list[int], steps: 
     with torch.no_grad():
         return [
             [
-                (log_probs(model, t) - log_probs(shared.model.model, t)).numpy()
+                (log_probs(model, t) - log_probs(probe_input.model.model, t)).numpy()
                 for t in rollouts.groups[group]
             ]
             for group in test
         ]
 
 
-def obvious(shared, layer: int, steps: int) -> dict[str, float]:
-    first, second = cross_fitting_halves(shared)
+def obvious(probe_input, layer: int, steps: int) -> dict[str, float]:
+    first, second = cross_fitting_halves(probe_input)
     gains, normalised, kls = [], [], []
     for train, test in ((first, second), (second, first)):
-        moves = plain_warm_up(shared, layer, train, test, steps)
+        moves = plain_warm_up(probe_input, layer, train, test, steps)
         for group, differences in zip(test, moves, strict=True):
-            rewards = np.array([t.reward for t in shared.rollouts.groups[group]])
+            rewards = np.array([t.reward for t in probe_input.rollouts.groups[group]])
             weights = np.array([min(np.exp(d.sum()), 5.0) for d in differences])
             others = [np.delete(rewards, i).mean() for i in range(len(rewards))]
             gains.append(np.mean((weights - 1) * (rewards - others)))
@@ -101,11 +101,11 @@ def obvious(shared, layer: int, steps: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gpt2", "gemma3_text"])
-def test_features_equal_those_of_plain_training(shared):
-    found = OffPolicyProbe().measure(shared).features
+def test_features_equal_those_of_plain_training(probe_input):
+    found = OffPolicyProbe().measure(probe_input).features
     for layer in (0, 2):
         for steps in (1, 3):
-            for name, expected in obvious(shared, layer, steps).items():
+            for name, expected in obvious(probe_input, layer, steps).items():
                 measured = found[f"off_policy_{steps}_{name}"][layer]
                 # Adam turns rounding of near-zero gradients into whole steps.
                 scale = abs(expected) + (
@@ -115,9 +115,9 @@ def test_features_equal_those_of_plain_training(shared):
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gpt_neox"])
-def test_one_step_is_the_first_of_many(shared):
-    many = OffPolicyProbe().measure(shared).features
-    one = OneStepProbe().measure(shared).features
+def test_one_step_is_the_first_of_many(probe_input):
+    many = OffPolicyProbe().measure(probe_input).features
+    one = OneStepProbe().measure(probe_input).features
     for name in ("gain", "normalised_gain", "kl", "gain_per_kl"):
         expected = many[f"off_policy_1_{name}"]
         tolerance = 0.02 * np.abs(expected).max()
@@ -125,14 +125,14 @@ def test_one_step_is_the_first_of_many(shared):
 
 
 @pytest.mark.parametrize("family", ["llama"])
-def test_small_batches_change_nothing(shared, monkeypatch):
-    whole = [run_probe(probe, shared) for probe in (OneStepProbe(), OffPolicyProbe())]
+def test_small_batches_change_nothing(probe_input, monkeypatch):
+    whole = [run_probe(probe, probe_input) for probe in (OneStepProbe(), OffPolicyProbe())]
     monkeypatch.setattr(fixed_texts, "CHUNK_BYTES", 0.0)
     monkeypatch.setattr(fixed_texts, "FEWEST_TOKENS", 1)
-    halves = cross_fitting_halves(shared)
-    assert len(list(fixed_texts.texts(shared, halves[0]))) > 2
+    halves = cross_fitting_halves(probe_input)
+    assert len(list(fixed_texts.texts(probe_input, halves[0]))) > 2
     for before, probe in zip(whole, (OneStepProbe(), OffPolicyProbe()), strict=True):
-        for name, values in run_probe(probe, shared).features.items():
+        for name, values in run_probe(probe, probe_input).features.items():
             assert values == pytest.approx(before.features[name], rel=1e-3, abs=1e-6), name
 
 
@@ -143,29 +143,29 @@ def test_small_batches_change_nothing(shared, monkeypatch):
         (OneStepProbe(), "one_step_stride", "long_step"),
     ],
 )
-def test_strides_multiply_the_rate(shared, probe, field, prefix):
+def test_strides_multiply_the_rate(probe_input, probe, field, prefix):
     eight = dataclasses.replace(FEW, **{field: 8.0})
-    by_stride = probe.measure(dataclasses.replace(shared, budget=eight)).features
-    by_rate = probe.measure(dataclasses.replace(shared, learning_rate=8 * RATE)).features
+    by_stride = probe.measure(dataclasses.replace(probe_input, sizes=eight)).features
+    by_rate = probe.measure(dataclasses.replace(probe_input, learning_rate=8 * RATE)).features
     for name in ("gain", "normalised_gain", "kl"):
         expected = pytest.approx(by_rate[f"{prefix}_{name}"], rel=1e-5)
         assert by_stride[f"{prefix}_{name}"] == expected
 
 
 @pytest.mark.parametrize("family", ["llama"])
-def test_rates_of_equal_movement_move_alike(shared):
-    found = OffPolicyProbe().measure(shared).features
+def test_rates_of_equal_movement_move_alike(probe_input):
+    found = OffPolicyProbe().measure(probe_input).features
     before, after = found["off_policy_1_kl"], found["equal_kl_1_kl"]
     assert after.max() / after.min() < 0.5 * before.max() / before.min() + 0.6
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_family_learns_and_stays_as_it_was(probe_input, tiny, family, dtype):
+def test_every_family_learns_and_stays_as_it_was(make_probe_input, tiny, family, dtype):
     model = tiny(family)
     model.model.to(dtype)
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
     for name in ("one_step", "off_policy"):
-        result = run_probe(PROBES[name](), probe_input(model, learning_rate=RATE, budget=FEW))
+        result = run_probe(PROBES[name](), make_probe_input(model, learning_rate=RATE, sizes=FEW))
         assert result.failure is None
         assert all(np.isfinite(values).all() for values in result.features.values())
         moved = next(values for key, values in result.features.items() if key.endswith("kl"))
@@ -175,15 +175,15 @@ def test_every_family_learns_and_stays_as_it_was(probe_input, tiny, family, dtyp
     assert not any(p.requires_grad or p.grad is not None for p in model.model.parameters())
 
 
-def test_too_little_signal_is_said(probe_input, tiny):
-    few = probe_input(tiny("qwen3"), groups=3, silent=2)
+def test_too_little_signal_is_said(make_probe_input, tiny):
+    few = make_probe_input(tiny("qwen3"), groups=3, silent=2)
     assert "Fewer than two prompts" in run_probe(OffPolicyProbe(), few).failure
 
 
 @pytest.mark.parametrize("family", ["qwen3"])
-def test_halves_share_no_prompt_and_both_carry_signal(probe_input, shared):
-    model = shared.model
-    large = probe_input(model, groups=12, silent=5, budget=Budget(training_trajectories=32))
+def test_halves_share_no_prompt_and_both_carry_signal(make_probe_input, probe_input):
+    model = probe_input.model
+    large = make_probe_input(model, groups=12, silent=5, sizes=ProbeSizes(training_trajectories=32))
     first, second = cross_fitting_halves(large)
     assert not set(first) & set(second) and len(first) == len(second) == 4
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from layerpick.probes.base import Budget
+from layerpick.probes.base import ProbeSizes
 from layerpick.probes.run import run_probe
 from layerpick.probes.trials.on_policy import (
     JUDGING,
@@ -28,7 +28,7 @@ from layerpick.training.tasks.base import TaskSettings
 from layerpick.training.tasks.table import make_task
 
 RATE = 3e-3
-FEW = Budget(
+FEW = ProbeSizes(
     warm_up_steps=(5,),
     warm_up_stride=1.0,
     warm_up_episodes=16,
@@ -43,16 +43,16 @@ REWARD = (
 
 
 @pytest.fixture
-def make(probe_input, tmp_path):
+def make(make_probe_input, tmp_path):
     """`make(model)`: a probe input whose reward is easily raised."""
     path = tmp_path / "reward.py"
     path.write_text(REWARD)
     dataset = "reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1"
     task = make_task("math", TaskSettings(dataset, "{expression} =", reward=f"{path}:early"))
 
-    def build(model, budget=FEW, **rollouts):
-        shared = probe_input(model, budget=budget, learning_rate=RATE, **rollouts)
-        return dataclasses.replace(shared, task=task, sampling=SAMPLING)
+    def build(model, sizes=FEW, **rollouts):
+        probe_input = make_probe_input(model, sizes=sizes, learning_rate=RATE, **rollouts)
+        return dataclasses.replace(probe_input, task=task, sampling=SAMPLING)
 
     return build
 
@@ -65,54 +65,58 @@ def log_probs(model, trajectory) -> torch.Tensor:
     return torch.stack([every[p - 1, trajectory.tokens[p]] for p in places])
 
 
-def plain(shared, layer: int, steps: int) -> dict[str, float]:
+def plain(probe_input, layer: int, steps: int) -> dict[str, float]:
     """Train a copy of the model in which one layer learns; sample, judge and measure it."""
-    loaded = dataclasses.replace(shared.model, model=copy.deepcopy(shared.model.model))
-    prefix = shared.model.layers.prefix(layer)
+    loaded = dataclasses.replace(probe_input.model, model=copy.deepcopy(probe_input.model.model))
+    prefix = probe_input.model.layers.prefix(layer)
     own = [p for name, p in loaded.model.named_parameters() if name.startswith(prefix)]
     for parameter in own:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(own, RATE, weight_decay=0.0)
-    size, stream = shared.rollouts.origin.group_size, FIRST_LAYER_STREAM + layer
+    size, stream = probe_input.rollouts.origin.group_size, FIRST_LAYER_STREAM + layer
 
     def sample(model, prompts, samples, seed, stream):
-        return play(model, shared.task, prompts, samples, SAMPLING, seed=seed, streams=(stream,))
+        return play(
+            model, probe_input.task, prompts, samples, SAMPLING, seed=seed, streams=(stream,)
+        )
 
     rewards = []
     for step in range(steps):
-        seed = step_seed(step_seed(shared.seed, TRAINING), step)
-        prompts = shared.task.prompts("train", 16 // size, seed)
+        seed = step_seed(step_seed(probe_input.seed, TRAINING), step)
+        prompts = probe_input.task.prompts("train", 16 // size, seed)
         episodes = sample(loaded, prompts, size, seed, stream)
         rewards.append(np.mean([episode.reward for episode in episodes]))
         loss = 0
         for start in range(0, len(episodes), size):
             group = episodes[start : start + size]
-            for episode, turns in zip(group, shared.algorithm.advantages(group), strict=True):
+            for episode, turns in zip(group, probe_input.algorithm.advantages(group), strict=True):
                 likelihood = log_probs(loaded.model, episode)
                 ratio = (likelihood - likelihood.detach()).exp()
-                weight = shared.algorithm.token_weight(episode.generated, 4)
+                weight = probe_input.algorithm.token_weight(episode.generated, 4)
                 loss = loss - weight * float(turns[0]) * ratio.sum() / len(episodes)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(own, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    seed = step_seed(shared.seed, JUDGING)
-    prompts = shared.task.prompts("train", FEW.judged_prompts, seed)
+    seed = step_seed(probe_input.seed, JUDGING)
+    prompts = probe_input.task.prompts("train", FEW.judged_prompts, seed)
     after = sample(loaded, prompts, FEW.judged_samples, seed, stream)
-    before = sample(shared.model, prompts, FEW.judged_samples, seed, BASE_STREAM)
+    before = sample(probe_input.model, prompts, FEW.judged_samples, seed, BASE_STREAM)
     by_prompt = [
         np.array([e.reward for e in episodes]).reshape(FEW.judged_prompts, -1).mean(1)
         for episodes in (after, before)
     ]
     gains = by_prompt[0] - by_prompt[1]
     with torch.no_grad():
-        differences = [log_probs(loaded.model, e) - log_probs(shared.model.model, e) for e in after]
+        differences = [
+            log_probs(loaded.model, e) - log_probs(probe_input.model.model, e) for e in after
+        ]
         kl = np.mean([float((torch.exp(-d) - 1 + d).sum()) for d in differences])
-        old = torch.cat([p.flatten() for p in shared.model.layers[layer].parameters()])
+        old = torch.cat([p.flatten() for p in probe_input.model.layers[layer].parameters()])
         moved = torch.cat([p.flatten() for p in own]) - old
     half = rewards[steps // 2 :]
     return {
-        "level": np.mean(half) - shared.rollouts.mean_reward,
+        "level": np.mean(half) - probe_input.rollouts.mean_reward,
         "slope": np.cov(np.arange(steps), rewards)[0, 1] / np.var(np.arange(steps), ddof=1),
         "gain": gains.mean(),
         "gain_error": gains.std(ddof=1) / len(gains) ** 0.5,
@@ -124,10 +128,10 @@ def plain(shared, layer: int, steps: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("family", ["qwen3", "gpt2"])
 def test_features_equal_those_of_plain_training(make, tiny, family):
-    shared = make(tiny(family))
-    found = WarmUpProbe().measure(shared).features
+    probe_input = make(tiny(family))
+    found = WarmUpProbe().measure(probe_input).features
     for layer in (0, 2):
-        for name, expected in plain(shared, layer, 5).items():
+        for name, expected in plain(probe_input, layer, 5).items():
             # Adam turns rounding of near-zero gradients into whole steps.
             assert found[f"warm_up_5_{name}"][layer] == pytest.approx(
                 expected, rel=0.03, abs=1e-6
@@ -143,13 +147,15 @@ def test_several_numbers_of_steps_share_one_run(make, tiny):
     for name, values in first.features.items():
         assert both.features[name].tolist() == values.tolist()
     assert (both.features["warm_up_10_kl"] > both.features["warm_up_5_kl"]).any()
-    assert sum(done) == WarmUpProbe().steps(long) == 10 + 1 + 2
+    assert sum(done) == WarmUpProbe().ticks(long) == 10 + 1 + 2
 
 
 def test_rewards_that_can_be_raised_are(make, tiny):
-    budget = Budget(warm_up_steps=(20,), warm_up_episodes=64, judged_prompts=64, judged_samples=16)
-    shared = dataclasses.replace(make(tiny("qwen3"), budget), learning_rate=2.5e-3)
-    features = WarmUpProbe().measure(shared).features
+    sizes = ProbeSizes(
+        warm_up_steps=(20,), warm_up_episodes=64, judged_prompts=64, judged_samples=16
+    )
+    probe_input = dataclasses.replace(make(tiny("qwen3"), sizes), learning_rate=2.5e-3)
+    features = WarmUpProbe().measure(probe_input).features
     gain, error = features["warm_up_20_gain"], features["warm_up_20_gain_error"]
     assert (gain > 3 * error).any() and (features["warm_up_20_slope"] > 0).any()
     assert features["warm_up_20_gain_per_kl"] == pytest.approx(
@@ -182,9 +188,9 @@ def test_the_cost_counts_what_was_read_and_written(make, tiny):
 
 
 def test_no_training_step_and_no_sweep_shares_its_prompts_with_the_judge(make, tiny):
-    shared = make(tiny("gpt2"))
-    training, judging = (step_seed(shared.seed, which) for which in (TRAINING, JUDGING))
-    used = [step_seed(seed, step) for seed in (shared.seed, training) for step in range(60)]
+    probe_input = make(tiny("gpt2"))
+    training, judging = (step_seed(probe_input.seed, which) for which in (TRAINING, JUDGING))
+    used = [step_seed(seed, step) for seed in (probe_input.seed, training) for step in range(60)]
     assert len({judging, training, *used}) == 122
 
 
@@ -208,9 +214,9 @@ def test_steps_are_chosen_among_those_that_features_name():
     assert {f"warm_up_{n}_{name}" for n in (5, 10, 20) for name in STATISTICS} == listed
 
 
-def test_what_makes_it_impossible_is_said(make, probe_input, tiny, monkeypatch):
+def test_what_makes_it_impossible_is_said(make, make_probe_input, tiny, monkeypatch):
     model = tiny("qwen3")
-    assert "needs the task" in run_probe(WarmUpProbe(), probe_input(model)).failure
+    assert "needs the task" in run_probe(WarmUpProbe(), make_probe_input(model)).failure
     made = TrainedCopy.__init__
 
     def broken(self, original):
@@ -225,18 +231,18 @@ def test_what_makes_it_impossible_is_said(make, probe_input, tiny, monkeypatch):
 
 
 def test_groups_are_as_large_as_the_rollouts(make, tiny):
-    shared = make(tiny("gpt2"), Budget())
-    settings = warm_up_settings(shared)
+    probe_input = make(tiny("gpt2"), ProbeSizes())
+    settings = warm_up_settings(probe_input)
     assert (settings.steps, settings.prompts, settings.group_size) == (5, 16, 4)
-    assert warm_up_rate(shared) == pytest.approx(4 * RATE)
+    assert warm_up_rate(probe_input) == pytest.approx(4 * RATE)
 
 
 @pytest.mark.real
 @pytest.mark.slow
 def test_a_real_model_warms_up(make, smollm2):
-    budget = Budget(warm_up_steps=(3,), warm_up_episodes=2, judged_prompts=2, judged_samples=1)
-    shared = make(load_model(smollm2, device="cpu"), budget, size=2)
-    result = run_probe(WarmUpProbe(), dataclasses.replace(shared, learning_rate=1e-5))
+    sizes = ProbeSizes(warm_up_steps=(3,), warm_up_episodes=2, judged_prompts=2, judged_samples=1)
+    probe_input = make(load_model(smollm2, device="cpu"), sizes, size=2)
+    result = run_probe(WarmUpProbe(), dataclasses.replace(probe_input, learning_rate=1e-5))
     assert result.failure is None and set(result.features) == {
         f"warm_up_3_{name}" for name in STATISTICS
     }
@@ -245,9 +251,9 @@ def test_a_real_model_warms_up(make, smollm2):
 
 
 def test_only_the_candidates_are_trained(make, tiny):
-    shared = make(tiny("llama"))
-    some = dataclasses.replace(shared, candidates=(0, 2))
-    everything, found = WarmUpProbe().measure(shared), WarmUpProbe().measure(some)
+    probe_input = make(tiny("llama"))
+    some = dataclasses.replace(probe_input, candidates=(0, 2))
+    everything, found = WarmUpProbe().measure(probe_input), WarmUpProbe().measure(some)
     for name, values in found.features.items():
         assert np.isnan(values[1])
         assert values[[0, 2]] == pytest.approx(everything.features[name][[0, 2]], rel=0.03)

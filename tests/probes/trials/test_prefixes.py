@@ -44,7 +44,7 @@ def chunked(tmp_path_factory):
     return load_model(str(folder), device="cpu")
 
 
-def one_prompt_per_group(shared):
+def one_prompt_per_group(probe_input):
     """The same rollouts, those of a group after one prompt of eight tokens."""
 
     def after(prompt, trajectory):
@@ -55,16 +55,16 @@ def one_prompt_per_group(shared):
         tokens = (*prompt, *trajectory.tokens[3:])
         return dataclasses.replace(trajectory, tokens=tokens, turns=turns)
 
-    rollouts = shared.rollouts
+    rollouts = probe_input.rollouts
     same = [after(range(t.group + 10, t.group + 18), t) for t in rollouts.trajectories]
-    return dataclasses.replace(shared, rollouts=Rollouts(rollouts.origin, tuple(same)))
+    return dataclasses.replace(probe_input, rollouts=Rollouts(rollouts.origin, tuple(same)))
 
 
 @pytest.mark.parametrize("longest", [10, 24])
-def test_samples_share_rows_only_within_a_chunk_of_attention(chunked, probe_input, longest):
-    shared = one_prompt_per_group(probe_input(chunked, longest=longest))
-    reader = make_reader(shared)
-    for text in texts(shared, range(5)):
+def test_samples_share_rows_only_within_a_chunk_of_attention(chunked, make_probe_input, longest):
+    probe_input = one_prompt_per_group(make_probe_input(chunked, longest=longest))
+    reader = make_reader(probe_input)
+    for text in texts(probe_input, range(5)):
         found = reader.base(text).base.split(text.lengths.tolist())
         for trajectory, sample in zip(text.trajectories, text.reading, strict=True):
             tokens = torch.tensor([trajectory.tokens])

@@ -22,9 +22,9 @@ def obvious(matrices: list[np.ndarray]) -> dict[str, float]:
     }
 
 
-def test_files_say_what_the_loaded_model_says(probe_input, tiny, family):
+def test_files_say_what_the_loaded_model_says(make_probe_input, tiny, family):
     model = tiny(family)
-    found = WeightsProbe().measure(probe_input(model))
+    found = WeightsProbe().measure(make_probe_input(model))
     assert set(found.features) == {info.name for info in WeightsProbe.features}
     assert found.features["relative_depth"].tolist() == [0, 0.5, 1]
     for layer, module in enumerate(model.layers):

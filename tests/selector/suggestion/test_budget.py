@@ -142,9 +142,9 @@ def test_what_is_measured_by_default_is_one_thing_in_three_places():
 
 def test_the_part_of_a_stored_warm_up_is_that_of_the_probes_own_sizes():
     from layerpick.calibration.predictors import levels
-    from layerpick.probes.base import Budget
+    from layerpick.probes.base import ProbeSizes
 
-    sizes = Budget()
+    sizes = ProbeSizes()
     assert sizes.warm_up_episodes == levels.EPISODES_OF_A_STEP
     assert sizes.judged_prompts * sizes.judged_samples == levels.EPISODES_OF_A_JUDGEMENT
     assert pytest.approx(448 / 1664) == levels.WARM_UP_PART
