@@ -87,14 +87,16 @@ class CalibratedPredictor(Predictor):
         strangeness = self._strangeness.of(columns)
         widening = float(np.clip(strangeness, 1.0, WIDEST))
         noise = self._draws.draw(len(point), DRAWS, np.random.default_rng(seed))
+        draws = point + widening * noise
         return Prediction(
             contribution=point,
             low=point - widening * (point - low),
             high=point + widening * (high - point),
-            chance_best=chance_of_best(point + widening * noise),
+            chance_best=chance_of_best(draws),
             coverage=COVERAGE,
             basis=self._basis(strangeness),
             rates=tuple(sorted({example.rates for example in self.design.examples})),
+            draws=draws,
         )
 
     def strangeness(self, features: LayerFeatures) -> float:
