@@ -6,12 +6,14 @@ that reads them, `training`; the groups of one command alone lie in its folder.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from typer import Argument, Option
 
+from layerpick.training.errors import LayerpickError
 from layerpick.training.settings import RlSettings
 from layerpick.training.tasks.settings import TaskSettings
 
@@ -28,7 +30,10 @@ __all__ = [
     "Seed",
     "TaskName",
     "TaskSettings",
+    "rates_of",
 ]
+
+LARGEST_RATE = 10.0
 
 TaskName = Annotated[str, Option("--task", help="math, code or agentic; see `layerpick tasks`.")]
 AlgorithmName = Annotated[
@@ -117,3 +122,23 @@ class HeldOutChoice:
     """Held-out prompts to score on."""
     heldout_samples: Annotated[int, Option(min=1)] = 4
     """Completions for each of them."""
+
+
+def rates_of(option: str) -> Callable[[str], tuple[float, ...]]:
+    """What reads the learning rates of an option, separated by commas, each of them once.
+
+    It raises LayerpickError for anything else.
+    """
+
+    def parse(text: str) -> tuple[float, ...]:
+        try:
+            rates = tuple(float(rate) for rate in text.split(","))
+        except ValueError:
+            rates = ()
+        if not rates or not all(0 < rate <= LARGEST_RATE for rate in rates):
+            raise LayerpickError(
+                f"{option} '{text}' is not a list of positive numbers, as 1e-5,3e-5."
+            )
+        return tuple(dict.fromkeys(rates))
+
+    return parse

@@ -32,6 +32,7 @@ METRICS: dict[str, str] = {
     "coverage": "share of layers within their interval",
     "width": "mean width of the intervals",
 }
+IN_CONTRIBUTION = ("regret", "coverage", "width")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ Verdict = Mapping[str, float]
 def judge(example: Example, scores: np.ndarray, prediction: Prediction | None = None) -> Verdict:
     """Compare scores of all layers (layers,) with what was measured.
 
-    With a prediction, its intervals are judged too.
+    With a prediction, its intervals are judged too. What is in units of contribution is absent
+    where the best layer's gain stands for that of full-parameter RL.
     """
     layers = example.measured
     measured, predicted = example.contributions[layers], scores[layers]
@@ -77,6 +79,8 @@ def judge(example: Example, scores: np.ndarray, prediction: Prediction | None = 
         low, high = prediction.low[layers], prediction.high[layers]
         verdict["coverage"] = float(((low <= measured) & (measured <= high)).mean())
         verdict["width"] = float((high - low).mean())
+    if example.stands_in:
+        return {name: value for name, value in verdict.items() if name not in IN_CONTRIBUTION}
     return verdict
 
 

@@ -2,7 +2,8 @@
 
 Every prediction comes from a predictor made anew without the model it is about: regressor, its
 settings, intervals and all. Leaving out a family, a data set or an algorithm leaves out every
-sweep of every model that has one of it.
+sweep of every model that has one of it. Where a population has few models, that would leave hardly
+any: there, leaving out a data set or an algorithm leaves out the data sets concerned only.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from layerpick.calibration.judging.accuracy import (
 )
 from layerpick.calibration.predictors.base import Prediction
 from layerpick.calibration.predictors.calibrated import CalibratedPredictor
-from layerpick.calibration.predictors.choice import LeftOut, Progress, choose
-from layerpick.calibration.predictors.design import make_design, usable
+from layerpick.calibration.predictors.choice import LeftOut, Lesson, Progress, choose, lessons
+from layerpick.calibration.predictors.design import FEW_MODELS, make_design, usable
 from layerpick.calibration.predictors.levels import LEVELS, Level
-from layerpick.calibration.predictors.regressors import CANDIDATES, Regressor
 from layerpick.calibration.sweeps.examples import Example
+from layerpick.calibration.sweeps.population import Population
 from layerpick.training.errors import LayerpickError
 
 By = Literal["model", "family", "task", "algorithm"]
@@ -46,8 +47,8 @@ class HeldOut:
     """A prediction of a sweep whose model was left out."""
 
     prediction: Prediction
-    regressor: str
-    """The one chosen without it."""
+    lesson: str
+    """What was chosen without it."""
     verdict: Verdict
 
 
@@ -95,16 +96,18 @@ def evaluate(
     levels: Sequence[Level],
     baselines: Mapping[str, Ranking],
     done: Progress = lambda _: None,
-    candidates: Sequence[Regressor] | None = None,
+    candidates: Sequence[Lesson] | None = None,
+    teachers: Sequence[Example] | None = None,
 ) -> Evaluation:
     """Leave out one group after another, at every level that enough examples allow.
 
-    `done` is told of each candidate regressor of each fold: see `steps`.
+    `teachers` are what is learned from, the examples themselves if left out. `done` is told of each
+    candidate of each fold: see `steps`.
     """
     rankings = {name: judge_ranking(ranking, examples) for name, ranking in baselines.items()}
     accuracies, notes = {}, []
     for level in levels:
-        held_out, left = hold_out(examples, examples, level, by, done, candidates)
+        held_out, left = hold_out(teachers or examples, examples, level, by, done, candidates)
         notes += left
         if held_out:
             accuracies[level.name] = _accuracy(level, held_out, rankings)
@@ -124,12 +127,11 @@ def steps(
     examples: Sequence[Example],
     by: By,
     levels: Sequence[Level],
-    candidates: Sequence[Regressor] | None = None,
+    candidates: Sequence[Lesson] | None = None,
 ) -> int:
     """How much `evaluate` will report as done."""
-    return sum(len(_groups(examples, level, by)) for level in levels) * len(
-        candidates or CANDIDATES
-    )
+    groups = sum(len(_groups(examples, level, by)) for level in levels)
+    return groups * len(candidates or lessons())
 
 
 def hold_out(
@@ -138,33 +140,45 @@ def hold_out(
     level: Level,
     by: By,
     done: Progress = lambda _: None,
-    candidates: Sequence[Regressor] | None = None,
+    candidates: Sequence[Lesson] | None = None,
 ) -> tuple[dict[Example, HeldOut], list[str]]:
     """Predict each example asked for from teachers that share no model with its group.
 
     Also returns a sentence for each group, or the level, that could not be predicted.
     """
-    left_out = LeftOut(make_design(teachers, level))
-    known = frozenset(left_out.design.models.tolist())
-    fitted: dict[frozenset[str], CalibratedPredictor] = {}
+    design = make_design(teachers, level)
+    left_out: dict[Population, LeftOut] = {}
+    fitted: dict[tuple[Population, frozenset[str]], CalibratedPredictor] = {}
     found: dict[Example, HeldOut] = {}
     notes = []
-    for key, group in _groups(asked, level, by).items():
-        same = {each.weights_hash for each in teachers if _KEYS[by](each) == key}
-        models = frozenset(same | {each.weights_hash for each in group}) & known
-        if models not in fitted:
+    for (population, _), group in _groups(asked, level, by).items():
+        out = _left_out(teachers, group, by) & {*design.models.tolist(), *design.data.tolist()}
+        if (population, out) not in fitted:
+            known = left_out.setdefault(population, LeftOut(design, population))
             try:
-                choice = choose(left_out, models, candidates, done)
+                choice = choose(known, out, candidates, done)
             except LayerpickError as error:
                 notes.append(f"{level.name}, without the {by} of {group[0].name}: {error}")
                 continue
-            fitted[models] = CalibratedPredictor(left_out.design.without(models), choice.regressor)
-        predictor = fitted[models]
+            rest = design.without(out)
+            fitted[population, out] = CalibratedPredictor(rest, choice.lesson, population)
+        predictor = fitted[population, out]
         for example in group:
             prediction = predictor.predict(example.layer_features(), SEED)
             verdict = judge(example, prediction.contribution, prediction)
-            found[example] = HeldOut(prediction, str(predictor.regressor), verdict)
+            found[example] = HeldOut(prediction, str(predictor.lesson), verdict)
     return found, notes
+
+
+def _left_out(teachers: Sequence[Example], group: Sequence[Example], by: By) -> frozenset[str]:
+    """Hashes of the models, or data sets, that are left out for a group."""
+    population, key = group[0].population, _KEYS[by](group[0])
+    like = [each for each in teachers if each.population == population]
+    same = [*(each for each in like if _KEYS[by](each) == key), *group]
+    few = len({each.weights_hash for each in like}) < FEW_MODELS
+    if few and by in ("task", "algorithm"):
+        return frozenset(each.data_hash for each in same)
+    return frozenset(each.weights_hash for each in same)
 
 
 def shares(example: Example, level: Level) -> tuple[float, float]:
@@ -191,11 +205,13 @@ def find_levels(examples: Sequence[Example]) -> list[Level]:
     return [level for level in LEVELS.values() if any(usable(each, level) for each in examples)]
 
 
-def _groups(asked: Sequence[Example], level: Level, by: By) -> dict[Hashable, list[Example]]:
-    groups: dict[Hashable, list[Example]] = {}
+def _groups(
+    asked: Sequence[Example], level: Level, by: By
+) -> dict[tuple[Population, Hashable], list[Example]]:
+    groups: dict[tuple[Population, Hashable], list[Example]] = {}
     for example in asked:
         if usable(example, level):
-            groups.setdefault(_KEYS[by](example), []).append(example)
+            groups.setdefault((example.population, _KEYS[by](example)), []).append(example)
     return groups
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from layerpick.calibration.sweeps.population import Population
 from layerpick.training.sweeps.records import Rates
 
 
@@ -21,6 +22,8 @@ class LayerFeatures:
     """Features by name, each (layers,), float64."""
     base_reward: float | None = None
     """Mean reward of the rollouts, if any were sampled."""
+    population: Population = "pretrained"
+    """Which models teach most about this one."""
 
 
 @dataclass(frozen=True)

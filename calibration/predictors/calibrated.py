@@ -1,70 +1,55 @@
 """The calibrated predictor: features of a model never seen → contributions, from measured sweeps.
 
-It is stored as the training examples and the chosen regressor's settings, as JSON, and refitted
-when it is loaded: nothing is ever unpickled, and the file can be read by anyone.
+It learns from the sweeps of the population that the model belongs to, and from all others with a
+weight of their own. Outside what was learned from, what depth alone says counts as well: the more,
+the stranger the model.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Literal, Self
-
 import numpy as np
-from pydantic import Field, model_validator
 
-from layerpick.calibration.paths import SHIPPED_PREDICTORS
 from layerpick.calibration.predictors.base import (
     LayerFeatures,
     Prediction,
     Predictor,
     chance_of_best,
 )
-from layerpick.calibration.predictors.choice import Choice, LeftOut, Progress, choose
-from layerpick.calibration.predictors.design import Design, columns_of, make_design
+from layerpick.calibration.predictors.choice import Lesson
+from layerpick.calibration.predictors.design import Design, columns_of
+from layerpick.calibration.predictors.estimator import as_others, fitted
 from layerpick.calibration.predictors.intervals import (
     COVERAGE,
     ConformalRegressor,
     ResidualDraws,
     Strangeness,
 )
-from layerpick.calibration.predictors.levels import LEVELS, Level, find_level
-from layerpick.calibration.predictors.regressors import (
-    Regressor,
-    from_settings,
-    settings_of,
-)
-from layerpick.calibration.sweeps.examples import TrainingExample
-from layerpick.training.errors import LayerpickError
-from layerpick.training.files import cache_folder, write_text
-from layerpick.training.reading import read_record, reading
-from layerpick.training.sweeps.records import Rates
-from layerpick.training.values import Feature, NonNegative, Number, Record
+from layerpick.calibration.predictors.levels import Level
+from layerpick.calibration.predictors.regressors import DepthRegressor
+from layerpick.calibration.sweeps.population import Population
 
-SCHEMA_VERSION: Literal[1] = 1
-DIGITS = 5
-"""Significant digits that are stored."""
 DRAWS = 4000
 WIDEST = 3.0
 """Most that strangeness widens an interval, as a factor."""
-FAR = 2.0
-"""Strangeness beyond which what was learned says less of a model than its depth alone."""
-ENOUGH = 0.9
-"""Share of a probe's features that must be there for its level to be used."""
-_PACKAGES = ("layerpick", "mapie", "numpy", "scikit-learn", "scipy")
+DEPTH_ALONE = DepthRegressor(alpha=3.0)
+"""What is fallen back on, in part, outside calibration."""
 
 
 class CalibratedPredictor(Predictor):
-    """The predictor of one level, fitted."""
+    """The predictor of one level for one population, fitted."""
 
-    def __init__(self, design: Design, regressor: Regressor):
-        self.design = design
-        self.regressor = regressor
-        self._conformal = ConformalRegressor(design, regressor)
-        self._draws = ResidualDraws(self._conformal.residuals, design.errors, design.sweeps)
-        self._strangeness = Strangeness(design)
+    def __init__(self, design: Design, lesson: Lesson, population: Population = "pretrained"):
+        self.design, others = design.of(population)
+        self.lesson = lesson
+        self.population = population
+        self.others = others if lesson.others else None
+        theirs = as_others(others, lesson.others)
+        self._conformal = ConformalRegressor(self.design, lesson.regressor, theirs)
+        self._depth = fitted(self.design, DEPTH_ALONE, theirs)
+        self._draws = ResidualDraws(
+            self._conformal.residuals, self.design.errors, self.design.sweeps
+        )
+        self._strangeness = Strangeness(self.design)
 
     @property
     def level(self) -> Level:
@@ -73,25 +58,27 @@ class CalibratedPredictor(Predictor):
 
     @property
     def residuals(self) -> np.ndarray:
-        """(rows,), float64: measured − predicted, each with its own model left out."""
+        """(rows,), float64: measured − predicted, each with its own model or data left out."""
         return self._conformal.residuals
 
     def predict(self, features: LayerFeatures, seed: int) -> Prediction:
         """Predict all layers of one model.
 
         Outside what was seen, intervals and draws widen by the model's strangeness, at most
-        `WIDEST` times.
+        `WIDEST` times, and the prediction is its share 1 / strangeness; the rest is depth's.
         """
         columns = columns_of(features, self.design.features, self.level)
         point, low, high = self._conformal.predict(columns)
         strangeness = self._strangeness.of(columns)
         widening = float(np.clip(strangeness, 1.0, WIDEST))
+        by_depth = self._depth.predict(np.column_stack([np.zeros(len(columns)), columns]))
+        centre = by_depth + (point - by_depth) / widening
         noise = self._draws.draw(len(point), DRAWS, np.random.default_rng(seed))
-        draws = point + widening * noise
+        draws = centre + widening * noise
         return Prediction(
-            contribution=point,
-            low=point - widening * (point - low),
-            high=point + widening * (high - point),
+            contribution=centre,
+            low=centre - widening * (point - low),
+            high=centre + widening * (high - point),
             chance_best=chance_of_best(draws),
             coverage=COVERAGE,
             basis=self._basis(strangeness),
@@ -104,201 +91,15 @@ class CalibratedPredictor(Predictor):
         return self._strangeness.of(columns_of(features, self.design.features, self.level))
 
     def _basis(self, strangeness: float) -> str:
-        sweeps, models = len(self.design.examples), len(set(self.design.models.tolist()))
-        seen = f"{sweeps} measured sweeps of {models} models; {self.level.about}"
+        seen = f"{_seen(self.design)}"
+        if self.others is not None:
+            seen += f", beside {_seen(self.others)} of another kind"
+        seen += f"; {self.level.about}"
         if strangeness <= 1:
             return seen
         return f"outside calibration ({strangeness:.1f} times the usual distance): {seen}"
 
 
-class StoredExample(Record):
-    """A training example as JSON; null where a layer was not measured."""
-
-    model: str
-    weights_hash: str
-    family: str
-    task: str
-    data_hash: str
-    algorithm: str
-    base_reward: Number
-    contributions: tuple[Number | None, ...] = Field(min_length=1)
-    errors: tuple[NonNegative | None, ...]
-    features: dict[str, dict[str, tuple[Feature | None, ...]]]
-    rates: Rates = "shared"
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        """Everything has a place for every layer, and what was measured has an error."""
-        known = [value is None for value in self.contributions]
-        if known != [value is None for value in self.errors]:
-            raise ValueError(f"{self.model} has contributions without errors")
-        for probe, own in self.features.items():
-            for name, values in own.items():
-                if len(values) != len(self.contributions):
-                    raise ValueError(f"{probe}.{name} of {self.model} has {len(values)} layers")
-        return self
-
-    def example(self) -> TrainingExample:
-        """The example, with not-a-number for null."""
-        return TrainingExample(
-            **self.model_dump(exclude={"contributions", "errors", "features"}),
-            contributions=_array(self.contributions),
-            errors=_array(self.errors),
-            features={
-                probe: {name: _array(values) for name, values in own.items()}
-                for probe, own in self.features.items()
-            },
-        )
-
-
-class StoredPredictor(Record):
-    """The predictor of one level as its file has it."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    level: str
-    regressor: dict[str, Any]
-    criteria: dict[str, Number] = Field(
-        description="by regressor: mean ρ − regret of models left out, by which it was chosen"
-    )
-    examples: tuple[StoredExample, ...] = Field(min_length=1)
-    versions: dict[str, str]
-
-    @model_validator(mode="after")
-    def _of_this_version(self) -> Self:
-        """Its level and regressor exist, and every example has the level's probes."""
-        if self.level not in LEVELS:
-            raise ValueError(f"there is no level '{self.level}'")
-        try:
-            from_settings(self.regressor)
-        except LayerpickError as error:
-            raise ValueError(str(error)) from error
-        for example in self.examples:
-            for probe in LEVELS[self.level].probes:
-                if probe not in example.features:
-                    raise ValueError(f"{example.model} lacks the probe '{probe}'")
-        return self
-
-    def fit(self, without: str | None = None) -> CalibratedPredictor:
-        """Refit, without the model of that weights hash: nobody is asked about its own lessons.
-
-        Raises LayerpickError when its settings are not this version's.
-        """
-        examples = [stored.example() for stored in self.examples if stored.weights_hash != without]
-        remedy = f"run `layerpick calibrate` again, or delete it from {user_predictors()}"
-        with reading(f"The predictor of the level '{self.level}'", "a predictor", remedy):
-            design = make_design(examples, find_level(self.level))
-            return CalibratedPredictor(design, from_settings(self.regressor))
-
-    def knows(self, features: Collection[str]) -> bool:
-        """Whether these features are enough: most of what each probe of the level taught it."""
-        for probe in find_level(self.level).probes:
-            shared = set.intersection(*(set(each.features[probe]) for each in self.examples))
-            if len(shared & set(features)) < ENOUGH * len(shared):
-                return False
-        return True
-
-
-def calibrate(
-    examples: Sequence[TrainingExample],
-    level: Level,
-    done: Progress = lambda _: None,
-    candidates: Sequence[Regressor] | None = None,
-) -> StoredPredictor:
-    """Choose the regressor of a level and put its predictor together.
-
-    Raises LayerpickError when too few models have the level's probes.
-    """
-    rounded = [_stored(example, level).example() for example in examples]
-    design = make_design(rounded, level)
-    choice = choose(LeftOut(design), frozenset(), candidates, done)
-    return _put_together(design, choice)
-
-
-def write_predictor(predictor: StoredPredictor, folder: Path) -> Path:
-    """Write `<level>.json`, whole or not at all; an older one stays until then."""
-    path = folder / f"{predictor.level}.json"
-    write_text(path, predictor.model_dump_json() + "\n")
-    return path
-
-
-def load_predictors(folder: Path) -> dict[str, StoredPredictor]:
-    """Predictors of a folder by level, not yet fitted; those without a file are absent.
-
-    Raises LayerpickError for a file that is no predictor.
-    """
-    found = {}
-    for level in LEVELS:
-        path = folder / f"{level}.json"
-        if not path.is_file():
-            continue
-        what = f"a predictor, version {SCHEMA_VERSION}"
-        remedy = "delete it, and run `layerpick calibrate` to make it again"
-        found[level] = read_record(path, StoredPredictor, what, remedy)
-        if found[level].level != level:
-            raise LayerpickError(
-                f"{path} is the predictor of the level '{found[level].level}': {remedy}."
-            )
-    return found
-
-
-def user_predictors() -> Path:
-    """Where `layerpick calibrate` puts predictors: before the shipped ones when suggesting."""
-    return cache_folder() / "predictors"
-
-
-def available_predictors() -> dict[str, StoredPredictor]:
-    """The user's own predictors, and the shipped ones of the levels that these lack."""
-    return {**load_predictors(SHIPPED_PREDICTORS), **load_predictors(user_predictors())}
-
-
-def best_predictor(
-    predictors: Mapping[str, StoredPredictor],
-    features: Collection[str],
-    without: str | None = None,
-) -> CalibratedPredictor | None:
-    """The dearest predictor that the measured features allow, fitted; None if there is none.
-
-    `without` is the weights hash of the model asked about, whose own sweeps it must not know.
-    """
-    for level in reversed(LEVELS):
-        if level in predictors and predictors[level].knows(features):
-            return predictors[level].fit(without)
-    return None
-
-
-def _put_together(design: Design, choice: Choice) -> StoredPredictor:
-    return StoredPredictor(
-        level=design.level.name,
-        regressor=settings_of(choice.regressor),
-        criteria={name: _short(value) or 0.0 for name, value in choice.criteria.items()},
-        examples=tuple(_stored(example, design.level) for example in design.examples),
-        versions={name: version(name) for name in _PACKAGES},
-    )
-
-
-def _stored(example: TrainingExample, level: Level) -> StoredExample:
-    return StoredExample(
-        model=example.model,
-        weights_hash=example.weights_hash,
-        family=example.family,
-        task=example.task,
-        data_hash=example.data_hash,
-        algorithm=example.algorithm,
-        base_reward=_short(example.base_reward) or 0.0,
-        contributions=tuple(map(_short, example.contributions)),
-        errors=tuple(map(_short, example.errors)),
-        features={
-            probe: {name: tuple(map(_short, values)) for name, values in level.used(own).items()}
-            for probe, own in example.features.items()
-            if probe in level.probes
-        },
-        rates=example.rates,
-    )
-
-
-def _short(value: float) -> float | None:
-    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-
-
-def _array(values: Sequence[float | None]) -> np.ndarray:
-    return np.array([math.nan if value is None else value for value in values])
+def _seen(design: Design) -> str:
+    sweeps, models = len(design.examples), len(set(design.models.tolist()))
+    return f"{sweeps} measured sweeps of {models} models"

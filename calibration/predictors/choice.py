@@ -1,90 +1,120 @@
-"""Which regressor to use: leave-one-model-out, inside whatever has been left out already.
+"""What to learn for a population, and from whom: judged inside whatever has been left out already.
 
-Predictions of left-out models are kept, because an outer fold leaving out A with an inner one
-leaving out B needs the same fit as the other way round.
+A candidate is a regressor and the weight of the other population's sweeps. Models are left out in
+turn, and data sets too where models are few. Predictions of what was left out are kept, because an
+outer fold leaving out A with an inner one leaving out B needs the same fit as the other way round.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
 from layerpick.calibration.judging.metrics import regret, spearman
-from layerpick.calibration.predictors.design import Design
-from layerpick.calibration.predictors.estimator import fit_rows, inputs
+from layerpick.calibration.predictors.design import FEWEST_GROUPS, Design
+from layerpick.calibration.predictors.estimator import as_others, fitted, inputs
 from layerpick.calibration.predictors.regressors import BLENDED, CANDIDATES, Blend, Regressor
+from layerpick.calibration.sweeps.population import Population
 from layerpick.training.errors import LayerpickError
 
-FEWEST_MODELS = 3
-"""Models without which none can be left out in turn."""
+OTHERS = (0.1, 0.0, 1.0)
+"""Weights of the other population that are compared, the own one's being 1."""
 Progress = Callable[[int], None]
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """How a predictor learns."""
+
+    regressor: Regressor
+    others: float = 0.0
+    """Weight of the other population's sweeps together, the own ones' being 1."""
+
+    def __str__(self) -> str:
+        return f"{self.regressor}, others × {self.others:g}" if self.others else str(self.regressor)
+
+
+def lessons(regressors: Sequence[Regressor] | None = None) -> tuple[Lesson, ...]:
+    """All that is compared, of the built-in regressors or of these."""
+    chosen = CANDIDATES if regressors is None else regressors
+    return tuple(Lesson(regressor, others) for others, regressor in product(OTHERS, chosen))
+
+
 class LeftOut:
-    """Predictions of models by regressors fitted without them."""
+    """Predictions of one population's models and data sets by predictors fitted without them."""
 
-    def __init__(self, design: Design):
+    def __init__(self, design: Design, population: Population = "pretrained"):
         self.design = design
+        self.population = population
         self._inputs = inputs(design)
-        self._kept: dict[tuple[Regressor, frozenset[str]], np.ndarray] = {}
+        self._kept: dict[tuple[Lesson, frozenset[str]], np.ndarray] = {}
 
-    def predictions(self, regressor: Regressor, models: frozenset[str]) -> np.ndarray:
-        """(rows,), float64: predictions of the rows of these models, not a number elsewhere."""
-        if isinstance(regressor, Blend):
-            return np.mean([self.predictions(each, models) for each in BLENDED], axis=0)
-        if (regressor, models) not in self._kept:
-            out = self.design.rows_of(models)
+    def predictions(self, lesson: Lesson, groups: frozenset[str]) -> np.ndarray:
+        """(rows,), float64: predictions of the rows left out, not a number elsewhere."""
+        if isinstance(lesson.regressor, Blend):
+            members = [replace(lesson, regressor=each) for each in BLENDED]
+            return np.mean([self.predictions(each, groups) for each in members], axis=0)
+        if (lesson, groups) not in self._kept:
+            out = self.design.rows_of(groups)
+            own, others = self.design.only(~out).of(self.population)
+            fit = fitted(own, lesson.regressor, as_others(others, lesson.others))
             found = np.full(len(out), np.nan)
-            found[out] = fit_rows(self.design, ~out, regressor).predict(self._inputs[out])
-            self._kept[regressor, models] = found
-        return self._kept[regressor, models]
+            found[out] = fit.predict(self._inputs[out])
+            self._kept[lesson, groups] = found
+        return self._kept[lesson, groups]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The regressor chosen, and the criterion of all of them."""
+    """The lesson chosen, and the criterion of all of them."""
 
-    regressor: Regressor
+    lesson: Lesson
     criteria: Mapping[str, float]
-    """By regressor: mean over left-out models of Spearman's ρ minus regret."""
+    """By lesson: mean over what was left out of Spearman's ρ minus regret."""
 
 
 def choose(
     left_out: LeftOut,
-    models: frozenset[str],
-    candidates: Sequence[Regressor] | None = None,
+    groups: frozenset[str],
+    candidates: Sequence[Lesson] | None = None,
     done: Progress = lambda _: None,
 ) -> Choice:
-    """Choose by the models not in `models`, each left out in turn together with these.
+    """Choose by what is not in `groups`, each model (or data set) left out together with these.
 
-    The criterion is the mean of ρ − regret, over the sweeps of a model and then over models.
-    `done` is told of each candidate. Raises LayerpickError with fewer than `FEWEST_MODELS` models.
+    The criterion is the mean of ρ − regret, over the sweeps left out together and then over what
+    was left out. `done` is told of each candidate. Raises LayerpickError with too little to leave
+    out.
     """
-    candidates = CANDIDATES if candidates is None else candidates
-    inner = sorted(set(left_out.design.models.tolist()) - models)
-    if len(inner) < FEWEST_MODELS:
+    candidates = lessons() if candidates is None else candidates
+    own, others = left_out.design.without(groups).of(left_out.population)
+    if len(own.groups) < FEWEST_GROUPS:
         raise LayerpickError(
-            f"A predictor needs measured sweeps of at least {FEWEST_MODELS} models, and there are "
-            f"{len(inner)} with the probes of level '{left_out.design.level.name}': measure more "
-            f"with `layerpick sweep`."
+            f"A predictor needs measured sweeps of at least {FEWEST_GROUPS} models, and there are "
+            f"{len(own.groups)} with the probes of level '{left_out.design.level.name}': measure "
+            f"more with `layerpick sweep`."
         )
+    if not len(others.targets):
+        candidates = [lesson for lesson in candidates if not lesson.others] or candidates
+    inner = set(own.sweeps.tolist())
     criteria = []
-    for regressor in candidates:
-        scores = [_score(left_out, regressor, models, model) for model in inner]
+    for lesson in candidates:
+        scores = [_score(left_out, lesson, groups, group, inner) for group in own.groups]
         criteria.append(float(np.mean(scores)))
         done(1)
     best = int(np.argmax(criteria))
     return Choice(candidates[best], {str(c): v for c, v in zip(candidates, criteria, strict=True)})
 
 
-def _score(left_out: LeftOut, regressor: Regressor, outer: frozenset[str], model: str) -> float:
+def _score(
+    left_out: LeftOut, lesson: Lesson, outer: frozenset[str], group: str, inner: set[int]
+) -> float:
     design = left_out.design
-    predicted = left_out.predictions(regressor, outer | {model})
-    own = design.models == model
+    predicted = left_out.predictions(lesson, outer | {group})
     scores = []
-    for sweep in np.unique(design.sweeps[own]):
+    for sweep in inner & set(design.sweeps[design.rows_of(frozenset({group}))].tolist()):
         rows = design.sweeps == sweep
         measured, guess = design.targets[rows], predicted[rows]
         scores.append(spearman(measured, guess) - regret(measured, guess))

@@ -17,7 +17,12 @@ import numpy as np
 from layerpick.calibration.predictors.base import LayerFeatures
 from layerpick.calibration.predictors.levels import Level
 from layerpick.calibration.sweeps.examples import TrainingExample
+from layerpick.calibration.sweeps.population import Population
 
+FEW_MODELS = 5
+"""Models without which whole data sets are left out too: too few models to judge by alone."""
+FEWEST_GROUPS = 3
+"""Groups to leave out in turn, without which a population cannot be judged by itself."""
 SWEEP = slice(0, 2)
 """Columns of the whole model: base reward and log of the number of layers."""
 DEPTH = slice(2, 4)
@@ -53,54 +58,95 @@ class Design:
     """(rows,), int64: number of the row's sweep."""
     models: np.ndarray
     """(rows,), str: hash of the row's model."""
+    data: np.ndarray
+    """(rows,), str: hash of the row's data set."""
+    populations: np.ndarray
+    """(rows,), str: what kind of model the row's is."""
 
-    def rows_of(self, models: frozenset[str]) -> np.ndarray:
-        """(rows,), bool: whether the row's model is one of these."""
-        return np.isin(self.models, list(models))
+    def rows_of(self, groups: frozenset[str]) -> np.ndarray:
+        """(rows,), bool: whether the row's model or data set is one of these, by hash."""
+        return np.isin(self.models, list(groups)) | np.isin(self.data, list(groups))
 
-    def without(self, models: frozenset[str]) -> Design:
-        """The same table without these models; its columns stay what they are."""
-        rows = ~self.rows_of(models)
+    def without(self, groups: frozenset[str]) -> Design:
+        """The same table without these models and data sets; its columns stay what they are."""
+        return self.only(~self.rows_of(groups))
+
+    def of(self, population: Population) -> tuple[Design, Design]:
+        """The rows of a population and those of all others; all rows if it has too few groups."""
+        own = self.populations == population
+        alone = self.only(own)
+        if len(alone.groups) < FEWEST_GROUPS:
+            return self, self.only(np.zeros_like(own))
+        return alone, self.only(~own)
+
+    def only(self, rows: np.ndarray) -> Design:
+        """The same table with those rows (rows,), bool, which hold whole sweeps."""
+        kept = set(self.sweeps[rows].tolist())
+        numbers = np.unique(self.sweeps)
+        examples = zip(numbers.tolist(), self.examples, strict=True)
         return replace(
             self,
-            examples=tuple(each for each in self.examples if each.weights_hash not in models),
+            examples=tuple(example for number, example in examples if number in kept),
             columns=self.columns[rows],
             targets=self.targets[rows],
             weights=self.weights[rows],
             errors=self.errors[rows],
             sweeps=self.sweeps[rows],
             models=self.models[rows],
+            data=self.data[rows],
+            populations=self.populations[rows],
         )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What is left out in turn, by hash: models, and data sets where models are few."""
+        models = np.unique(self.models).tolist()
+        if len(models) >= FEW_MODELS:
+            return tuple(models)
+        sweeps = {
+            group: frozenset(self.sweeps[self.rows_of(frozenset({group}))].tolist())
+            for group in (*models, *np.unique(self.data).tolist())
+        }
+        # A data set that one model alone has been asked may be all that there is of it.
+        named = {left_out: group for group, left_out in reversed(sweeps.items())}
+        return tuple(group for left_out, group in named.items() if left_out != set(self.sweeps))
+
+    @property
+    def alike(self) -> np.ndarray:
+        """(rows,), str: rows of one name are left out together: of a model, or of a data set."""
+        return self.models if len(np.unique(self.models)) >= FEW_MODELS else self.data
 
 
 def make_design(examples: Sequence[TrainingExample], level: Level) -> Design:
     """The table of a level, from those examples that `usable` lets through."""
     chosen = tuple(example for example in examples if usable(example, level))
     features, lacking = _common(chosen, level)
-    columns, targets, errors, sweeps, models = [], [], [], [], []
-    for index, example in enumerate(chosen):
+    columns, targets, errors = [], [], []
+    for example in chosen:
         measured = example.measured
         columns.append(columns_of(example.layer_features(), features, level)[measured])
         targets.append(example.contributions[measured])
         errors.append(example.errors[measured])
-        sweeps.append(np.full(len(measured), index))
-        models.append(np.full(len(measured), example.weights_hash))
-    if not chosen:
-        empty = np.zeros(0)
-        none = np.zeros((0, DEPTH.stop))
-        return Design(level, (), (), lacking, none, empty, empty, empty, empty, empty)
-    all_models, all_errors = np.concatenate(models), np.concatenate(errors)
+    counts = [len(each) for each in targets]
+
+    def by_row(values: Sequence[str]) -> np.ndarray:
+        return np.repeat(np.array(values, dtype=str), counts)
+
+    models = by_row([example.weights_hash for example in chosen])
+    all_errors = np.concatenate([np.zeros(0), *errors])
     return Design(
         level=level,
         examples=chosen,
         features=features,
         lacking=lacking,
-        columns=np.concatenate(columns),
-        targets=np.concatenate(targets),
-        weights=_weights(all_errors, all_models),
+        columns=np.concatenate([np.zeros((0, DEPTH.stop + 2 * len(features))), *columns]),
+        targets=np.concatenate([np.zeros(0), *targets]),
+        weights=_weights(all_errors, models),
         errors=all_errors,
-        sweeps=np.concatenate(sweeps),
-        models=all_models,
+        sweeps=np.repeat(np.arange(len(chosen)), counts),
+        models=models,
+        data=by_row([example.data_hash for example in chosen]),
+        populations=by_row([example.population for example in chosen]),
     )
 
 

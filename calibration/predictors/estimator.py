@@ -5,9 +5,14 @@ recover on average differs between sweeps for other reasons than which layer is 
 are fitted apart: the mean by the model-wide columns, the deviation by a regressor. Deviations are
 brought to the same scatter in every sweep first, lest the few models whose layers differ by far
 the most decide alone what matters; predictions have the typical scatter.
+
+Sweeps of another population, whose layers may behave otherwise, can be learned from beside the own
+ones, with a weight of their own.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn import config_context
@@ -26,11 +31,26 @@ LEAST_SCATTER = 1e-3
 """Least scatter of a sweep's contributions, in contribution."""
 
 
+@dataclass(frozen=True, eq=False)
+class Others:
+    """Rows of another population."""
+
+    inputs: np.ndarray
+    """(rows, 1 + columns), float64: see `inputs`."""
+    targets: np.ndarray
+    """(rows,), float64."""
+    weights: np.ndarray
+    """(rows,), float64."""
+    weight: float
+    """Of them all together, the own rows together being 1."""
+
+
 class ContributionEstimator(RegressorMixin, BaseEstimator):
     """X is (rows, 1 + columns): the number of the row's sweep, then the columns of the design."""
 
-    def __init__(self, regressor: Regressor):
+    def __init__(self, regressor: Regressor, others: Others | None = None):
         self.regressor = regressor
+        self.others = others
 
     def fit(
         self,
@@ -42,6 +62,10 @@ class ContributionEstimator(RegressorMixin, BaseEstimator):
         _, once = np.unique(X[:, LAYER], axis=0, return_index=True)
         X, y = X[once], y[once]  # noqa: N806
         weights = np.ones(len(y)) if sample_weight is None else sample_weight[once]
+        if self.others is not None:
+            theirs = self.others.weights * self.others.weight / self.others.weights.sum()
+            weights = np.concatenate([weights / weights.sum(), theirs])
+            X, y = np.concatenate([X, self.others.inputs]), np.concatenate([y, self.others.targets])  # noqa: N806
         weights = weights / weights.mean()
         sweeps, columns = X[:, 0], X[:, 1:]
         _, first, own = np.unique(sweeps, return_index=True, return_inverse=True)
@@ -78,11 +102,20 @@ def _same_scatter(deviations: np.ndarray, own: np.ndarray, weights: np.ndarray) 
     return deviations * typical / scatter[own]
 
 
-def fit_rows(design: Design, rows: np.ndarray, regressor: Regressor) -> ContributionEstimator:
-    """Fit to those rows (rows,), bool."""
-    return ContributionEstimator(regressor).fit(
-        inputs(design)[rows], design.targets[rows], design.weights[rows]
+def fitted(
+    design: Design, regressor: Regressor, others: Others | None = None
+) -> ContributionEstimator:
+    """Fit to a design."""
+    return ContributionEstimator(regressor, others).fit(
+        inputs(design), design.targets, design.weights
     )
+
+
+def as_others(design: Design, weight: float) -> Others | None:
+    """The rows of a design as those of another population; None where they do not count."""
+    if not weight or not len(design.targets):
+        return None
+    return Others(inputs(design), design.targets, design.weights, weight)
 
 
 def inputs(design: Design) -> np.ndarray:

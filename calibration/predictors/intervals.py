@@ -1,9 +1,10 @@
 """How far off a prediction may be: intervals, chances of being best, and strangeness.
 
 Intervals are cross-conformal (CV+: Barber et al. 2021, arXiv 1905.02928, eq. 11), by MAPIE, with
-whole models left out. Every model has the same say, however many layers and sweeps it has (the
-weights 1 / (K n_k) of Lee, Barber & Willett 2023, arXiv 2306.06342): its rows are repeated to make
-up for their number. Signed residuals are used, so the two sides need not be equal.
+whole models left out, or whole data sets where the models are few. Every one of these has the same
+say, however many layers and sweeps it has (the weights 1 / (K n_k) of Lee, Barber & Willett 2023,
+arXiv 2306.06342): its rows are repeated to make up for their number. Signed residuals are used, so
+the two sides need not be equal.
 
 Chances of being best come from drawing all layers at once, from the residuals of one sweep at a
 time: what they have in common moves all layers alike; the rest is a layer's own. Of the rest, the
@@ -19,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from layerpick.calibration.predictors.design import SWEEP, Design
-from layerpick.calibration.predictors.estimator import ContributionEstimator, inputs
+from layerpick.calibration.predictors.estimator import ContributionEstimator, Others, inputs
 from layerpick.calibration.predictors.regressors import Regressor
 
 COVERAGE = 0.8
@@ -32,16 +33,16 @@ LEAST_OWN = 0.25
 
 
 class ConformalRegressor:
-    """A regressor fitted to a design, with intervals from models left out."""
+    """A regressor fitted to a design, with intervals from what is `alike` left out."""
 
-    def __init__(self, design: Design, regressor: Regressor):
+    def __init__(self, design: Design, regressor: Regressor, others: Others | None = None):
         from mapie.conformity_scores import AbsoluteConformityScore
         from mapie.regression import CrossConformalRegressor
         from sklearn.model_selection import LeaveOneGroupOut
 
-        rows = _same_number(design.models)
+        rows = _same_number(design.alike)
         self._conformal = CrossConformalRegressor(
-            ContributionEstimator(regressor),
+            ContributionEstimator(regressor, others),
             confidence_level=COVERAGE,
             conformity_score=AbsoluteConformityScore(sym=False),
             method="plus",
@@ -49,12 +50,12 @@ class ConformalRegressor:
         ).fit_conformalize(
             inputs(design)[rows],
             design.targets[rows],
-            groups=design.models[rows],
+            groups=design.alike[rows],
             fit_params={"sample_weight": design.weights[rows]},
         )
         _, first = np.unique(rows, return_index=True)
         self.residuals: np.ndarray = self._conformal.conformity_scores[first]
-        """(rows,), float64: measured − predicted, each with its own model left out."""
+        """(rows,), float64: measured − predicted, each with what is alike left out."""
 
     def predict(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Contribution, low and high of design columns (layers, columns), each (layers,)."""
@@ -93,9 +94,10 @@ class Strangeness:
 
     def __init__(self, design: Design):
         _, first = np.unique(design.sweeps, return_index=True)
-        self._layers = _Neighbours(design.columns[:, SWEEP.stop :], design.models, design.sweeps)
+        alike = design.alike
+        self._layers = _Neighbours(design.columns[:, SWEEP.stop :], alike, design.sweeps)
         self._whole = _Neighbours(
-            design.columns[first][:, SWEEP], design.models[first], design.sweeps[first]
+            design.columns[first][:, SWEEP], alike[first], design.sweeps[first]
         )
 
     def of(self, columns: np.ndarray) -> float:
@@ -109,10 +111,10 @@ class Strangeness:
 class _Neighbours:
     """Mean distance of rows to their nearest neighbour, in columns of equal scatter."""
 
-    def __init__(self, rows: np.ndarray, models: np.ndarray, sweeps: np.ndarray):
+    def __init__(self, rows: np.ndarray, alike: np.ndarray, sweeps: np.ndarray):
         self._scale = np.maximum(rows.std(axis=0), LEAST_SCATTER)
         self._rows = rows / self._scale
-        apart = models[:, None] != models[None, :]
+        apart = alike[:, None] != alike[None, :]
         nearest = np.where(apart, _distances(self._rows, self._rows), np.inf).min(axis=1)
         usual = [nearest[sweeps == sweep].mean() for sweep in np.unique(sweeps)]
         self._limit = max(float(np.quantile(usual, USUAL)), LEAST_SCATTER)
@@ -122,11 +124,11 @@ class _Neighbours:
         return float(nearest.mean()) / self._limit
 
 
-def _same_number(models: np.ndarray) -> np.ndarray:
-    """Row numbers, those of a model with few rows repeated so that all have about as many."""
-    _, own, counts = np.unique(models, return_inverse=True, return_counts=True)
+def _same_number(alike: np.ndarray) -> np.ndarray:
+    """Row numbers, those of a group with few rows repeated so that all have about as many."""
+    _, own, counts = np.unique(alike, return_inverse=True, return_counts=True)
     repeats = np.round(counts.max() / counts).astype(int)
-    return np.repeat(np.arange(len(models)), repeats[own])
+    return np.repeat(np.arange(len(alike)), repeats[own])
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:

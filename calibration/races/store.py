@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from layerpick.calibration.judging.evaluation import hold_out
-from layerpick.calibration.predictors.calibrated import SHIPPED_PREDICTORS, user_predictors
 from layerpick.calibration.predictors.choice import Progress
 from layerpick.calibration.predictors.levels import LEVELS, Level
+from layerpick.calibration.predictors.stored import SHIPPED_PREDICTORS, user_predictors
 from layerpick.calibration.races.curves import SweepCurves, read_curves
 from layerpick.calibration.races.foresight import Foresight
 from layerpick.calibration.races.rule import RaceRule, learn_rule

@@ -6,7 +6,8 @@ caller is told which and why.
 Two targets. Contributions, shares of the full-parameter gain, are what a suggestion predicts; where
 full-parameter RL collapsed they mean nothing. Shares of the best layer's gain rank the layers just
 the same and need no full run, but do not say how much a layer recovers: `Loaded.by_shares` has them
-as the target of every sweep, those without contributions included.
+as the target of every sweep, those without contributions included. `Loaded.rankable` has them only
+where there are no contributions: there the best layer's gain stands for that of full-parameter RL.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from layerpick.calibration.predictors.base import LayerFeatures
 from layerpick.calibration.sweeps.features import FeatureCost, FeatureTable, read_features
 from layerpick.calibration.sweeps.measured import Reading, read_sweep
+from layerpick.calibration.sweeps.population import Population, population_of
 from layerpick.calibration.sweeps.store import read_folder, sweep_folders
 from layerpick.calibration.sweeps.values import Score
 from layerpick.training.errors import LayerpickError
@@ -66,6 +68,11 @@ class TrainingExample:
         return np.flatnonzero(np.isfinite(self.contributions))
 
     @property
+    def population(self) -> Population:
+        """What kind of model it is of."""
+        return population_of(self.model)
+
+    @property
     def by_name(self) -> dict[str, np.ndarray]:
         """All features by name, whatever their probe."""
         return {name: values for own in self.features.values() for name, values in own.items()}
@@ -73,7 +80,7 @@ class TrainingExample:
     def layer_features(self) -> LayerFeatures:
         """What a predictor would be asked about this model."""
         depth = np.linspace(0, 1, self.layers) if self.layers > 1 else np.zeros(1)
-        return LayerFeatures(depth, self.by_name, self.base_reward)
+        return LayerFeatures(depth, self.by_name, self.base_reward, self.population)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -96,6 +103,8 @@ class Example(TrainingExample):
     """By probe."""
     source: str = ""
     """Data set, generator or world, in words."""
+    stands_in: bool = False
+    """Whether the best layer's gain stands for that of full-parameter RL, which has none."""
 
     @property
     def name(self) -> str:
@@ -120,6 +129,12 @@ class Loaded:
     def by_shares(self) -> tuple[Example, ...]:
         """All whose layers can be ranked, with shares of the best layer's gain as the target."""
         return tuple(example.by_shares() for example in (*self.examples, *self.ranked_only))
+
+    @property
+    def rankable(self) -> tuple[Example, ...]:
+        """All whose layers can be ranked: what a predictor learns from."""
+        others = (replace(each.by_shares(), stands_in=True) for each in self.ranked_only)
+        return (*self.examples, *others)
 
 
 def load_examples(roots: Sequence[Path]) -> Loaded:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from layerpick.training.pretraining.zoo import ZOO
 
 Population = Literal["pretrained", "from scratch"]
+POPULATIONS: tuple[Population, ...] = get_args(Population)
 BUILT_IN = "reference-"
 """How records name the models that come with layerpick."""
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from layerpick.selector.options import with_groups
+from layerpick.selector.race.settings import RaceChoice
 from layerpick.selector.settings import (
     TRAINING_SAMPLING,
     AlgorithmName,
@@ -23,6 +24,7 @@ from layerpick.selector.settings import (
     TaskSettings,
 )
 from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
+from layerpick.training.errors import LayerpickError
 
 
 @with_groups
@@ -32,10 +34,18 @@ def auto(
     rl: RlSettings,
     strategy: StrategyChoice,
     choice: TrainingChoice,
+    racing: RaceChoice,
     heldout: HeldOutChoice,
     sampling: SamplingChoice = TRAINING_SAMPLING,
     task: TaskName = "math",
     algorithm: AlgorithmName = None,
+    race: Annotated[
+        bool,
+        typer.Option(
+            "--race",
+            help="Train several layers side by side and keep the best: --layer race.",
+        ),
+    ] = False,
     with_full: Annotated[
         bool,
         typer.Option(
@@ -46,7 +56,8 @@ def auto(
     sweeps: Annotated[
         Path,
         typer.Option(
-            help="Folder of measured sweeps: one that fits is used in place of a full run.",
+            help="Folder of measured sweeps: one that fits is used in place of a full run. A "
+            "race keeps its finalists here.",
             file_okay=False,
         ),
     ] = Path("sweeps"),
@@ -72,18 +83,27 @@ either, the score before and after.
 
       layerpick auto Qwen/Qwen3-4B --task math --steps 200
 
+      layerpick auto Qwen/Qwen3-4B --task math --race
+
       layerpick auto --layer top:3 --with-full
     """
+    from dataclasses import replace
+
     from rich.console import Console
 
     from layerpick.selector.auto.page import auto_page
     from layerpick.selector.auto.run import auto as go_all_the_way
     from layerpick.selector.pages.html import REPORT, write_page
     from layerpick.selector.progress import reporting
+    from layerpick.selector.race.report import print_race
+    from layerpick.selector.race.write import write_race
     from layerpick.selector.training_run.report import sentences
+    from layerpick.selector.training_run.settings import RACE
     from layerpick.selector.verification.command import write
     from layerpick.selector.verification.report import print_verification
 
+    if race and strategy.layer not in (StrategyChoice.layer, RACE):
+        raise LayerpickError("--race chooses the layer: leave --layer out.")
     with reporting() as reporter:
         outcome = go_all_the_way(
             model,
@@ -93,14 +113,18 @@ either, the score before and after.
             sampling=sampling,
             rl=rl,
             heldout=heldout,
-            layer=strategy,
+            layer=replace(strategy, layer=RACE) if race else strategy,
             choice=choice,
+            racing=racing,
             seed=seed,
             with_full=with_full,
             sweeps=sweeps,
             out=out,
             reporter=reporter,
         )
+    raced = outcome.picked.race
+    if raced:
+        write_race(raced)
     write(outcome.verification, outcome.place)
     write_page(auto_page(outcome), outcome.place / REPORT)
     if as_json:
@@ -112,6 +136,8 @@ either, the score before and after.
         sys.stdout.write(json.dumps(answer, indent=2) + "\n")
         return
     console = Console()
+    if raced:
+        print_race(raced.result, console)
     for run in (outcome.picked, outcome.full):
         for line in sentences(run) if run else ():
             console.print(line, soft_wrap=True, highlight=False)

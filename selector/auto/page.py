@@ -7,6 +7,8 @@ from pathlib import Path
 from layerpick.selector.auto.run import Outcome
 from layerpick.selector.pages.charts import draw_curves
 from layerpick.selector.pages.parts import Chart, Facts, Lines, Page, from_rich, how_made, plain
+from layerpick.selector.race.page import arms_chart
+from layerpick.selector.race.report import arms_table
 from layerpick.selector.suggestion.page import profile_chart
 from layerpick.selector.suggestion.report import ranking_table
 from layerpick.selector.training_run.report import sentences
@@ -26,6 +28,8 @@ def auto_page(outcome: Outcome) -> Page:
         if suggestion
         else ()
     )
+    raced = picked.race
+    race = (arms_chart(raced.result), from_rich(arms_table(raced.result), "Arms")) if raced else ()
     facts = {
         "chosen by": picked.strategy.chosen,
         "learning rate": f"{description.learning_rate:g}",
@@ -42,6 +46,7 @@ def auto_page(outcome: Outcome) -> Page:
         outcome.headline,
         (
             Lines("What was done", tuple(lines)),
+            *race,
             _training(picked, full),
             *parts(outcome.verification),
             *advice,

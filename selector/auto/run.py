@@ -8,6 +8,8 @@ from pathlib import Path
 
 from layerpick.selector.prepare import prepare
 from layerpick.selector.progress import Reporter, Silent
+from layerpick.selector.race.racing import race_layers
+from layerpick.selector.race.settings import RaceChoice
 from layerpick.selector.settings import (
     TRAINING_SAMPLING,
     HeldOutChoice,
@@ -17,15 +19,16 @@ from layerpick.selector.settings import (
 )
 from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
-from layerpick.selector.training_run.engines import check_engine
-from layerpick.selector.training_run.run import TrainedRun, default_out, make_bench, run_training
-from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
-from layerpick.selector.training_run.strategy import (
-    FULL,
-    check_choice,
-    choose_strategy,
-    folder_name,
+from layerpick.selector.training_run.run import (
+    TrainedRun,
+    check_options,
+    default_out,
+    make_bench,
+    run_training,
+    winner_of,
 )
+from layerpick.selector.training_run.settings import RACE, StrategyChoice, TrainingChoice
+from layerpick.selector.training_run.strategy import FULL, choose_strategy, folder_name
 from layerpick.selector.verification import run as verifying
 from layerpick.selector.verification.find import find_reading
 from layerpick.selector.verification.result import Verification
@@ -81,6 +84,7 @@ def auto(
     rl: RlSettings | None = None,
     heldout: HeldOutChoice | None = None,
     choice: TrainingChoice | None = None,
+    racing: RaceChoice | None = None,
     seed: int = 0,
     with_full: bool = False,
     sweeps: Path = Path("sweeps"),
@@ -89,6 +93,7 @@ def auto(
 ) -> Outcome:
     """Suggest a layer, train it, score it, and compare with what is measured.
 
+    With `layer="race"` several are trained side by side, as `racing` says, and the winner is kept.
     Goes on where an earlier start was killed. Raises LayerpickError for what the user can mend.
     """
     model = model if isinstance(model, ModelChoice) else ModelChoice(model)
@@ -96,8 +101,8 @@ def auto(
     settings, rl = settings or TaskSettings(), rl or RlSettings()
     heldout = heldout or HeldOutChoice()
     choice, reporter = choice or TrainingChoice(), reporter or Silent()
-    check_engine(choice, strategy.boost is not None)  # nothing wrong should wait for the model
-    check_choice(strategy)
+    racing = racing or RaceChoice()
+    choice = check_options(strategy, choice, racing)  # nothing wrong should wait for the model
 
     def load() -> Bench:
         prepared = prepare(model, task, settings, sampling)
@@ -126,13 +131,19 @@ def auto(
         check_suggestion(suggestions[0], bench)
         return suggestions[0]
 
-    chosen = choose_strategy(strategy, bench, advise)
-    if chosen == FULL:
-        raise LayerpickError(
-            "--layer all is what --with-full compares with: use `layerpick train`."
+    if strategy.layer == RACE:
+        every = choice.checkpoint_every
+        picked = winner_of(
+            race_layers(bench, advise(), racing, seed, place / RACE, sweeps, reporter, every)
         )
-    reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
-    picked = run_training(bench, chosen, choice, seed, place / "layer", reporter)
+    else:
+        chosen = choose_strategy(strategy, bench, advise)
+        if chosen == FULL:
+            raise LayerpickError(
+                "--layer all is what --with-full compares with: use `layerpick train`."
+            )
+        reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
+        picked = run_training(bench, chosen, choice, seed, place / "layer", reporter)
     suggestion = suggestions[0] if suggestions else None
     full = None
     if with_full:

@@ -90,7 +90,8 @@ asked about it. Beside it stand the rankings that a person would use instead.
     else:
         evaluate_report.print_evaluation(found, Console())
     if out is not None:
-        for path in draw_evaluation(found.evaluation, out):
-            print(f"Written: {path}", file=sys.stderr)
+        for population, evaluation in found.evaluations.items():
+            for path in draw_evaluation(evaluation, out / population.replace(" ", "-")):
+                print(f"Written: {path}", file=sys.stderr)
         write_page(evaluation_page(found), out / REPORT)
         print(f"Written: {out / REPORT}", file=sys.stderr)

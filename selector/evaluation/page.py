@@ -2,46 +2,45 @@
 
 from __future__ import annotations
 
-from layerpick.selector.evaluation.report import all_tables, sentences
+from layerpick.calibration.judging.evaluation import Evaluation
+from layerpick.selector.evaluation.report import all_tables, number, sentences
 from layerpick.selector.evaluation.run import Evaluated
 from layerpick.selector.pages.charts import draw_bars
-from layerpick.selector.pages.parts import Chart, Lines, Page, from_rich, how_made, plain
+from layerpick.selector.pages.parts import Chart, Lines, Page, Part, from_rich, how_made, plain
 
 
 def evaluation_page(evaluated: Evaluated) -> Page:
     """How well left-out models are predicted, beside other rankings."""
-    found = evaluated.evaluation
+    parts: list[Part] = []
+    for population, found in evaluated.evaluations.items():
+        lines = tuple(plain(line) for line in sentences(found))
+        parts += [_losses(population, found), *map(from_rich, all_tables(found))]
+        parts.append(Lines(f"Notes on {population} models", lines))
+    first, found = next(iter(evaluated.evaluations.items()))
     models = len({example.weights_hash for example in found.examples})
     best = max(found.levels, key=lambda name: found.levels[name].means["spearman"].mean)
-    rank, regret = (found.levels[best].means[name] for name in ("spearman", "regret"))
+    means = found.levels[best].means
     headline = (
-        f"On {len(found.examples)} sweeps of {models} models, each {found.by} left out in turn, "
-        f"{best} ranks layers with ρ = {rank.mean:.2f} ± {rank.error:.2f}; its picks lose "
-        f"{regret.mean:.2f} ± {regret.error:.2f} of contribution."
+        f"On {len(found.examples)} sweeps of {models} {first} models, each {found.by} left out in "
+        f"turn, {best} ranks layers with ρ = {number(means['spearman'])}; its picks lose "
+        f"{number(means.get('share_lost'))} of what the best layer gains."
     )
-    lines = tuple(plain(line) for line in sentences(evaluated))
-    tables = tuple(from_rich(table) for table in all_tables(found))
-    return Page(
-        f"Evaluation, one {found.by} out",
-        headline,
-        (_regrets(evaluated), *tables, Lines("Notes", lines), how_made()),
-    )
+    return Page(f"Evaluation, one {found.by} out", headline, (*parts, how_made()))
 
 
-def _regrets(evaluated: Evaluated) -> Chart:
-    found = evaluated.evaluation
-    levels = {name: level.means["regret"] for name, level in found.levels.items()}
-    others = {name: means["regret"] for name, means in found.baselines.items()}
-    everything = {**levels, **others}
+def _losses(population: str, found: Evaluation) -> Chart:
+    judged = {name: level.means for name, level in found.levels.items()} | dict(found.baselines)
+    everything = {name: m["share_lost"] for name, m in judged.items() if "share_lost" in m}
     shown = dict(sorted(everything.items(), key=lambda item: item[1].mean))
+    identity = population.replace(" ", "-")
     tips = {
-        f"regret-{index}": [name, f"regret {value.mean:.3f} ± {value.error:.3f}"]
+        f"{identity}-{index}": [name, f"share lost {value.mean:.3f} ± {value.error:.3f}"]
         for index, (name, value) in enumerate(shown.items())
     }
     bars = {name: (value.mean, value.error) for name, value in shown.items()}
     return Chart(
-        "What a pick loses",
-        draw_bars("regret", bars, "mean regret of the pick (contribution lost)"),
+        f"What a pick loses, {population} models",
+        draw_bars(identity, bars, "mean share of the best layer's gain lost by the pick"),
         "Bars: standard error over models.",
         tips,
     )

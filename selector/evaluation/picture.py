@@ -15,7 +15,7 @@ from layerpick.selector.suggestion.picture import BLUE, GREEN, GREY, save_pictur
 
 
 def draw_evaluation(found: Evaluation, folder: Path) -> list[Path]:
-    """Write four PNGs; returns their paths."""
+    """Write four PNGs, or those that the sweeps allow; returns their paths."""
     pictures: dict[str, Callable[[Any, Evaluation], None]] = {
         "predicted.png": _predicted,
         "regret.png": partial(_losses, metric="regret", words="mean regret of the pick"),
@@ -26,6 +26,9 @@ def draw_evaluation(found: Evaluation, folder: Path) -> list[Path]:
         ),
         "coverage.png": _coverage,
     }
+    if not any("coverage" in level.means for level in found.levels.values()):
+        # Without contributions there is nothing in their units to draw.
+        pictures = {"share-lost.png": pictures["share-lost.png"]}
     for name, draw in pictures.items():
         _write(draw, found, folder / name)
     return [folder / name for name in pictures]
@@ -49,6 +52,8 @@ def _predicted(figure: Any, found: Evaluation) -> None:
     axes = figure.subplots(1, len(found.levels), sharex=True, sharey=True, squeeze=False)[0]
     for axis, (name, level) in zip(axes, found.levels.items(), strict=True):
         for example, held in level.held_out.items():
+            if example.stands_in:
+                continue
             layers = example.measured
             pick = layers == layers[held.prediction.contribution[layers].argmax()]
             for colour, chosen, size in ((BLUE, ~pick, 3), (GREEN, pick, 5)):
@@ -102,6 +107,8 @@ def _coverage(figure: Any, found: Evaluation) -> None:
     figure.set_size_inches(6.0, 3.6)
     axis = figure.subplots()
     for name, level in found.levels.items():
+        if "coverage" not in level.means:
+            continue
         shares = _held_by_sweep(level)
         axis.step(
             np.linspace(0, 100, len(shares)),
@@ -118,4 +125,4 @@ def _coverage(figure: Any, found: Evaluation) -> None:
 
 
 def _held_by_sweep(level: LevelAccuracy) -> np.ndarray:
-    return np.sort([verdict["coverage"] for verdict in level.verdicts.values()])
+    return np.sort([v["coverage"] for v in level.verdicts.values() if "coverage" in v])

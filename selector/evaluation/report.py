@@ -33,14 +33,15 @@ _RANKING = {
 
 
 def print_evaluation(evaluated: Evaluated, console: Console) -> None:
-    """Means beside the baselines, differences from these, and every sweep."""
+    """For each population: means beside the baselines, differences from these, every sweep."""
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
-    found = evaluated.evaluation
-    for table in all_tables(found):
-        console.print(table)
-    for line in sentences(evaluated):
-        console.print(line, soft_wrap=True, highlight=False)
+    for population, found in evaluated.evaluations.items():
+        console.rule(f"{population} models".capitalize())
+        for table in all_tables(found):
+            console.print(table)
+        for line in sentences(found):
+            console.print(line, soft_wrap=True, highlight=False)
 
 
 def all_tables(found: Evaluation) -> list[Table]:
@@ -48,9 +49,8 @@ def all_tables(found: Evaluation) -> list[Table]:
     return [ranking_table(found), cost_table(found), _differences(found), _sweeps(found)]
 
 
-def sentences(evaluated: Evaluated) -> list[str]:
+def sentences(found: Evaluation) -> list[str]:
     """The noise ceiling, what each level reaches of it, and what is missing."""
-    found = evaluated.evaluation
     models = len({example.weights_hash for example in found.examples})
     lines = [
         f"{len(found.examples)} sweeps of {models} models. ± is a standard error over models "
@@ -58,6 +58,12 @@ def sentences(evaluated: Evaluated) -> list[str]:
         f"from the best layer. Share lost: of the best layer's gain, by the pick. Intervals are "
         f"meant to cover {COVERAGE:.0%}."
     ]
+    ranked = sum(example.stands_in for example in found.examples)
+    if ranked:
+        lines.append(
+            f"{ranked} of them have no contributions, because full-parameter RL gained nothing "
+            f"sure: their layers are ranked, but count neither for regret nor for intervals."
+        )
     ceiling = found.noise_ceiling
     if ceiling is not None:
         lines.append(
@@ -80,24 +86,23 @@ def sentences(evaluated: Evaluated) -> list[str]:
 
 def to_json(evaluated: Evaluated) -> str:
     """Everything, per sweep too."""
-    found = evaluated.evaluation
-    return (
-        json.dumps(
-            {
-                "left_out_by": found.by,
-                "sweeps": len(found.examples),
-                "noise_ceiling": _dict(found.noise_ceiling),
-                "metrics": METRICS,
-                "levels": {name: _level(level) for name, level in found.levels.items()},
-                "baselines": {name: _means(means) for name, means in found.baselines.items()},
-                "notes": found.notes,
-                "sweeps_left_out": evaluated.left_out,
-            },
-            indent=2,
-            ensure_ascii=False,
-        )
-        + "\n"
-    )
+    found = {
+        "metrics": METRICS,
+        "populations": {name: _evaluation(each) for name, each in evaluated.evaluations.items()},
+        "sweeps_left_out": evaluated.left_out,
+    }
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _evaluation(found: Evaluation) -> dict[str, Any]:
+    return {
+        "left_out_by": found.by,
+        "sweeps": len(found.examples),
+        "noise_ceiling": _dict(found.noise_ceiling),
+        "levels": {name: _level(level) for name, level in found.levels.items()},
+        "baselines": {name: _means(means) for name, means in found.baselines.items()},
+        "notes": found.notes,
+    }
 
 
 def ranking_table(found: Evaluation) -> Table:
@@ -178,8 +183,9 @@ def _verdict(level: LevelAccuracy, example: Example) -> str:
     if example not in level.held_out:
         return ""
     verdict = level.held_out[example].verdict
-    lost = f"{verdict['share_lost']:.2f}" if "share_lost" in verdict else "–"
-    return "{spearman:.2f} / {regret:.2f} / {lost} / {coverage:.0%}".format(lost=lost, **verdict)
+    shown = {"spearman": ".2f", "regret": ".2f", "share_lost": ".2f", "coverage": ".0%"}
+    cells = (f"{verdict[name]:{how}}" if name in verdict else "–" for name, how in shown.items())
+    return " / ".join(cells)
 
 
 def _pick(example: Example, prediction: Prediction) -> int:
@@ -206,7 +212,8 @@ def _level(level: LevelAccuracy) -> dict[str, Any]:
                 "rates": example.rates,
                 "algorithm": example.algorithm,
                 "noise_ceiling": example.noise_ceiling,
-                "regressor": held.regressor,
+                "ranked_only": example.stands_in,
+                "lesson": held.lesson,
                 "basis": held.prediction.basis,
                 "pick": _pick(example, held.prediction),
                 "cannot_be_told_from_best": sorted(example.best),

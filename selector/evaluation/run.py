@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,12 @@ from layerpick.calibration.judging.baselines import BASELINES, Baseline
 from layerpick.calibration.judging.evaluation import Evaluation, find_levels, find_way, steps
 from layerpick.calibration.judging.evaluation import evaluate as judge
 from layerpick.calibration.paths import SHIPPED_SWEEPS
+from layerpick.calibration.predictors.choice import lessons
 from layerpick.calibration.predictors.levels import find_level
 from layerpick.calibration.predictors.position import load_position_predictor
 from layerpick.calibration.predictors.regressors import with_own
 from layerpick.calibration.sweeps.examples import Example, Loaded, load_examples
+from layerpick.calibration.sweeps.population import POPULATIONS, Population
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.training.errors import LayerpickError
 
@@ -27,9 +29,10 @@ POSITION = "position (Qwen sweeps)"
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluation, and what could not enter it."""
+    """Evaluations by population, and what could not enter them."""
 
-    evaluation: Evaluation
+    evaluations: Mapping[Population, Evaluation]
+    """Of pretrained models first; a population without sweeps is absent."""
     left_out: tuple[str, ...]
     """A sentence for each sweep that taught nothing."""
 
@@ -44,22 +47,28 @@ def evaluate(
 ) -> Evaluated:
     """Judge predictions of left-out models; of one level, or of all that the sweeps allow.
 
-    `sweeps` are folders, the shipped one if left out; `leave_out` is model, family, task or
-    algorithm; `regressor` is one's own, as `file.py:Class`, beside the built-in ones. Raises
-    LayerpickError when no level can be evaluated.
+    Each population is judged by itself; predictors may learn from all. `sweeps` are folders, the
+    shipped one if left out; `leave_out` is model, family, task or algorithm; `regressor` is one's
+    own, as `file.py:Class`, beside the built-in ones. Raises LayerpickError when no level can be
+    evaluated.
     """
     by, reporter = find_way(leave_out), reporter or Silent()
-    candidates = with_own(regressor)
+    candidates = lessons(with_own(regressor))
     roots = sweeps or [SHIPPED_SWEEPS]
     loaded = load(roots, reporter)
-    levels = find_levels(loaded.examples) if level is None else [find_level(level)]
-    total = steps(loaded.examples, by, levels, candidates)
-    done = reporter.stage("predicting what was left out", total)
-    found = judge(loaded.examples, by, levels, rankings(), done, candidates)
-    if not found.levels:
+    teachers = loaded.rankable
+    levels = find_levels(teachers) if level is None else [find_level(level)]
+    done = reporter.stage("predicting what was left out", steps(teachers, by, levels, candidates))
+    found = {}
+    for population in POPULATIONS:
+        own = [example for example in teachers if example.population == population]
+        if own:
+            found[population] = judge(own, by, levels, rankings(), done, candidates, teachers)
+    if not any(each.levels for each in found.values()):
+        notes = [note for each in found.values() for note in each.notes]
         raise LayerpickError(
-            found.notes[0]
-            if found.notes
+            notes[0]
+            if notes
             else "No sweep has the probes of a level: run `layerpick sweep` with --probes all."
         )
     return Evaluated(found, loaded.left_out)
@@ -70,10 +79,10 @@ def load(roots: Sequence[Path], reporter: Reporter) -> Loaded:
     loaded = load_examples(roots)
     for sentence in loaded.left_out:
         reporter.note(f"Left out: {sentence}")
-    if not loaded.examples:
+    if not loaded.rankable:
         raise LayerpickError(
-            f"No sweep below {', '.join(map(str, roots))} has features and contributions: measure "
-            f"some with `layerpick sweep`."
+            f"No sweep below {', '.join(map(str, roots))} has features and layers that gained: "
+            f"measure some with `layerpick sweep`."
         )
     return loaded
 

@@ -76,7 +76,7 @@ def draw_profile(profile: Profile) -> str:
     """The profile as SVG: intervals, predictions, measurements with errors, a column per layer."""
     from matplotlib.ticker import MaxNLocator
 
-    def draw(figure: Any) -> None:
+    def on(figure: Any) -> None:
         axis = figure.subplots()
         for name, level in profile.lines.items():
             axis.axhline(level, color=SOFT, lw=0.9, ls=":")
@@ -99,7 +99,7 @@ def draw_profile(profile: Profile) -> str:
         for layer in profile.layers:
             axis.axvspan(layer - 0.5, layer + 0.5, alpha=0.0, lw=0, gid=profile.band(layer))
 
-    return _svg(draw, (8.4, 3.6))
+    return draw(on, (8.4, 3.6))
 
 
 def _intervals(axis: Any, profile: Profile) -> None:
@@ -145,7 +145,7 @@ def draw_curves(curves: Mapping[str, Sequence[float]], label: str, strong: Seque
     """Values by RL step as SVG; those named in `strong` in colour, the others thin."""
     from matplotlib.ticker import MaxNLocator
 
-    def draw(figure: Any) -> None:
+    def on(figure: Any) -> None:
         axis = figure.subplots()
         colours = dict(zip(strong, (GREEN, BLUE, ORANGE, INK), strict=False))
         for name, values in curves.items():
@@ -159,13 +159,13 @@ def draw_curves(curves: Mapping[str, Sequence[float]], label: str, strong: Seque
         axis.set_ylabel(label)
         axis.legend(fontsize=8, frameon=False, loc="best")
 
-    return _svg(draw, (8.4, 3.0))
+    return draw(on, (8.4, 3.0))
 
 
 def draw_bars(key: str, values: Mapping[str, tuple[float, float]], label: str) -> str:
     """Values with standard errors, by name, as horizontal bars."""
 
-    def draw(figure: Any) -> None:
+    def on(figure: Any) -> None:
         axis = figure.subplots()
         names = list(values)
         means, errors = np.array([values[name] for name in names]).T
@@ -175,11 +175,11 @@ def draw_bars(key: str, values: Mapping[str, tuple[float, float]], label: str) -
         for index, _ in enumerate(names):
             axis.axhspan(index - 0.5, index + 0.5, alpha=0.0, lw=0, gid=f"{key}-{index}")
 
-    return _svg(draw, (8.4, 1.0 + 0.26 * len(values)))
+    return draw(on, (8.4, 1.0 + 0.26 * len(values)))
 
 
-def _svg(draw: Any, size: tuple[float, float]) -> str:
-    """Inline SVG without a header, a date or a background."""
+def draw(on: Any, size: tuple[float, float]) -> str:
+    """What `on` puts on a figure as inline SVG, without a header, a date or a background."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -187,7 +187,7 @@ def _svg(draw: Any, size: tuple[float, float]) -> str:
     with rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
-        draw(figure)
+        on(figure)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()

@@ -23,6 +23,7 @@ from layerpick.selector.settings import (
     TaskName,
     TaskSettings,
 )
+from layerpick.selector.training_run.settings import PaceChoice
 
 
 @with_groups
@@ -30,11 +31,19 @@ def race(
     model: ModelChoice,
     settings: TaskSettings,
     rl: RlSettings,
-    choice: RaceChoice,
+    racing: RaceChoice,
+    choice: PaceChoice,
     heldout: HeldOutChoice,
     sampling: SamplingChoice = TRAINING_SAMPLING,
     task: TaskName = "math",
     algorithm: AlgorithmName = None,
+    suggestion: Annotated[
+        Path | None,
+        typer.Option(
+            help="A suggestion.json to take the arms from; made first if left out.",
+            dir_okay=False,
+        ),
+    ] = None,
     sweeps: Annotated[
         Path,
         typer.Option(help="Finalists are kept as runs of a sweep here.", file_okay=False),
@@ -61,31 +70,35 @@ foretell every final score, and layers that cannot win leave.
 
       layerpick race Qwen/Qwen3-4B --task math --race-budget 4
 
+      layerpick race Qwen/Qwen3-4B --task math --race-rates 1e-5,3e-5
+
       layerpick apply runs/…/race-seed0/winner --out trained
     """
     from rich.console import Console
 
     from layerpick.selector.progress import reporting
-    from layerpick.selector.race.picture import draw_race
     from layerpick.selector.race.report import print_race
     from layerpick.selector.race.run import race as run_it
+    from layerpick.selector.race.write import write_race
 
     with reporting() as reporter:
         outcome = run_it(
             model,
             task,
+            suggestion=suggestion,
             settings=settings,
             algorithm=algorithm,
             sampling=sampling,
             rl=rl,
             heldout=heldout,
+            racing=racing,
             choice=choice,
             seed=seed,
             sweeps=sweeps,
             out=out,
             reporter=reporter,
         )
-    draw_race(outcome.result, outcome.place / "race.png")
+    write_race(outcome)
     if as_json:
         answer = outcome.result.model_dump(mode="json")
         sys.stdout.write(json.dumps(answer, indent=2) + "\n")

@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar
 
 from typer import Option
 
+from layerpick.selector.settings import rates_of
+
 
 @dataclass(frozen=True)
 class RaceChoice:
@@ -18,8 +20,9 @@ class RaceChoice:
     """What a race may cost in the mean, in single-layer runs. How many arms set out, and when they
     leave, is learned from stored sweeps for it."""
     arms: Annotated[int | None, Option(min=2)] = None
-    """How many layers set out; learned for the budget if left out."""
-    learning_rate: Annotated[float | None, Option(min=0)] = None
-    """AdamW's rate; the model's own, or one by its size, if left out."""
-    checkpoint_every: Annotated[int, Option(min=1)] = 10
-    """Steps between checkpoints."""
+    """How many arms set out; learned for the budget if left out."""
+    race_rates: Annotated[
+        tuple[float, ...] | None, Option(parser=rates_of("--race-rates"), metavar="<str>")
+    ] = None
+    """Learning rates, separated by commas, as 3e-5,1e-4: every layer that is raced is an arm at
+    each of them. One rate if left out."""

@@ -25,10 +25,13 @@ def print_calibration(found: Calibrated, console: Console) -> None:
     """One line per level, and how accuracy on models left out changed."""
     if not console.is_terminal:
         console.width = max(console.width, 120)
-    table = Table("level", "regressor", "sweeps", "models", title="Predictors")
+    table = Table("level", "chosen", "sweeps", "models", title="Predictors")
     for predictor in found.predictors:
         table.add_row(
-            predictor.level, predictor.regressor, str(predictor.sweeps), str(predictor.models)
+            predictor.level,
+            "; ".join(f"{name}: {lesson}" for name, lesson in predictor.lessons.items()),
+            str(predictor.sweeps),
+            str(predictor.models),
         )
     console.print(table)
     if found.own_sweeps:

@@ -9,20 +9,17 @@ from pathlib import Path
 from layerpick.calibration.judging.accuracy import Estimate, compare, summarise
 from layerpick.calibration.judging.evaluation import find_levels, hold_out, steps
 from layerpick.calibration.paths import SHIPPED_SWEEPS
-from layerpick.calibration.predictors.calibrated import (
+from layerpick.calibration.predictors.choice import Lesson, lessons
+from layerpick.calibration.predictors.levels import Level
+from layerpick.calibration.predictors.regressors import with_own
+from layerpick.calibration.predictors.stored import (
     StoredPredictor,
     user_predictors,
     write_predictor,
 )
-from layerpick.calibration.predictors.calibrated import calibrate as fit_level
-from layerpick.calibration.predictors.levels import Level
-from layerpick.calibration.predictors.regressors import (
-    CANDIDATES,
-    Regressor,
-    from_settings,
-    with_own,
-)
+from layerpick.calibration.predictors.stored import calibrate as fit_level
 from layerpick.calibration.sweeps.examples import Example, load_examples
+from layerpick.calibration.sweeps.population import Population
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.training.errors import LayerpickError
 
@@ -43,7 +40,8 @@ class NewPredictor:
 
     level: str
     path: Path
-    regressor: str
+    lessons: Mapping[Population, str]
+    """What was chosen for each population."""
     sweeps: int
     models: int
     everywhere: Change | None
@@ -76,10 +74,16 @@ def calibrate(
     out. Nothing is written before everything is fitted. Raises LayerpickError when no level can be.
     """
     own, folder, reporter = sweeps, out or user_predictors(), reporter or Silent()
-    candidates = with_own(regressor)
-    shipped = load_examples([SHIPPED_SWEEPS]).examples
+    candidates = lessons(with_own(regressor))
+    shipped = load_examples([SHIPPED_SWEEPS]).rankable
     loaded = load_examples([SHIPPED_SWEEPS, *own])
-    added = loaded.examples[len(shipped) :]
+    examples = loaded.rankable
+    known = {(each.name, each.weights_hash, each.data_hash, each.rates) for each in shipped}
+    added = tuple(
+        each
+        for each in examples
+        if (each.name, each.weights_hash, each.data_hash, each.rates) not in known
+    )
     notes = list(loaded.left_out)
     for sentence in notes:
         reporter.note(f"Left out: {sentence}")
@@ -88,16 +92,16 @@ def calibrate(
             f"No sweep below {', '.join(map(str, own))} has features and contributions and is not "
             f"shipped with layerpick already: measure some with `layerpick sweep`."
         )
-    if not loaded.examples:
+    if not examples:
         raise LayerpickError(
             "No sweep has features and contributions: measure some with `layerpick sweep`, and "
             "name their folder with --sweeps."
         )
     made: list[tuple[StoredPredictor, Change | None, Change | None]] = []
-    for level in find_levels(loaded.examples):
-        done = reporter.stage(f"calibrating: {level.name}", len(candidates or CANDIDATES))
+    for level in find_levels(examples):
+        done = reporter.stage(f"calibrating: {level.name}", 2 * len(candidates))
         try:
-            predictor = fit_level(loaded.examples, level, done, candidates)
+            predictor = fit_level(examples, level, done, candidates)
         except LayerpickError as error:
             notes.append(f"Level {level.name}: {error}")
             reporter.note(notes[-1])
@@ -111,7 +115,7 @@ def calibrate(
             NewPredictor(
                 level=predictor.level,
                 path=write_predictor(predictor, folder),
-                regressor=str(from_settings(predictor.regressor)),
+                lessons={name: str(kept.lesson) for name, kept in predictor.lessons.items()},
                 sweeps=len(predictor.examples),
                 models=len({example.weights_hash for example in predictor.examples}),
                 everywhere=everywhere,
@@ -128,7 +132,7 @@ def _changes(
     shipped: Sequence[Example],
     added: Sequence[Example],
     level: Level,
-    candidates: Sequence[Regressor] | None,
+    candidates: Sequence[Lesson],
     reporter: Reporter,
 ) -> tuple[Change | None, Change | None]:
     """How accuracy on left-out models changed: on all sweeps, and on those added alone."""

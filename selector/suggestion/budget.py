@@ -20,9 +20,10 @@ import numpy as np
 import torch
 
 from layerpick.calibration.predictors.base import LayerFeatures, Prediction
-from layerpick.calibration.predictors.calibrated import FAR, StoredPredictor, best_predictor
 from layerpick.calibration.predictors.levels import LEVELS, Level
 from layerpick.calibration.predictors.position import load_position_predictor
+from layerpick.calibration.predictors.stored import StoredPredictor, best_predictor
+from layerpick.calibration.sweeps.population import population_of
 from layerpick.probes.base import WITH_BACKWARD, Pace, ProbeInput
 from layerpick.probes.table import find_probe
 from layerpick.probes.trials.prefixes import texts
@@ -30,6 +31,7 @@ from layerpick.selector.progress import Reporter
 from layerpick.selector.suggestion.probing import Probed, run_probes
 from layerpick.training.batches.packed import packed_log_probs
 from layerpick.training.errors import LayerpickError
+from layerpick.training.sweeps.multiplexed import model_label
 
 SWEEP_EPISODES = 60 * 128
 """Of one run of a sweep, at `layerpick sweep`'s own steps, prompts and group size."""
@@ -115,12 +117,15 @@ def predict(
 ) -> Prediction:
     """By the dearest predictor that the features allow.
 
-    From position alone where there is none, or the model is far outside its calibration.
+    From position alone where there is none.
     """
-    own = shared.model.identity.weights_hash
-    asked = LayerFeatures(shared.model.layers.depths, probed.features, probed.rollouts.mean_reward)
-    predictor = best_predictor(predictors, probed.features, own)
-    if predictor is None or predictor.strangeness(asked) > FAR:
+    identity = shared.model.identity
+    population = population_of(model_label(identity))
+    asked = LayerFeatures(
+        shared.model.layers.depths, probed.features, probed.rollouts.mean_reward, population
+    )
+    predictor = best_predictor(predictors, probed.features, population, identity.weights_hash)
+    if predictor is None:
         return load_position_predictor().predict(asked, shared.seed)
     return predictor.predict(asked, shared.seed)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from layerpick.calibration.predictors.calibrated import available_predictors
+from layerpick.calibration.predictors.stored import available_predictors
 from layerpick.probes.base import Budget
 from layerpick.probes.table import DEFAULT_PROBES
 from layerpick.selector.prepare import default_rate, prepare

@@ -8,20 +8,8 @@ from typing import Annotated, ClassVar
 
 from typer import Option
 
-from layerpick.selector.settings import RolloutChoice
+from layerpick.selector.settings import RolloutChoice, rates_of
 from layerpick.training.errors import LayerpickError
-
-LARGEST_RATE = 10.0
-
-
-def _rates(text: str) -> tuple[float, ...]:
-    try:
-        rates = tuple(float(rate) for rate in text.split(","))
-    except ValueError:
-        rates = ()
-    if not rates or not all(0 < rate <= LARGEST_RATE for rate in rates):
-        raise LayerpickError(f"--lr-grid '{text}' is not a list of positive numbers, as 1e-5,3e-5.")
-    return tuple(dict.fromkeys(rates))
 
 
 def _policies(text: str) -> int | None:
@@ -45,7 +33,7 @@ class SweepChoice:
     engine: str = "multiplexed"
     """multiplexed (all layers in one pass) or trl (one TRL run after another)."""
     learning_rates: Annotated[
-        tuple[float, ...] | None, Option("--lr-grid", parser=_rates, metavar="<str>")
+        tuple[float, ...] | None, Option("--lr-grid", parser=rates_of("--lr-grid"), metavar="<str>")
     ] = None
     """Learning rates, separated by commas: every policy is trained at each, and has the one that is
     best for it. By the model's size if left out."""

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from layerpick.selector.options import with_groups
+from layerpick.selector.race.settings import RaceChoice
 from layerpick.selector.settings import (
     TRAINING_SAMPLING,
     AlgorithmName,
@@ -33,6 +34,7 @@ def train(
     rl: RlSettings,
     strategy: StrategyChoice,
     choice: TrainingChoice,
+    racing: RaceChoice,
     heldout: HeldOutChoice,
     sampling: SamplingChoice = TRAINING_SAMPLING,
     task: TaskName = "math",
@@ -44,6 +46,12 @@ def train(
             dir_okay=False,
         ),
     ] = None,
+    sweeps: Annotated[
+        Path,
+        typer.Option(
+            help="With --layer race: finalists are kept as runs of a sweep here.", file_okay=False
+        ),
+    ] = Path("sweeps"),
     seed: Seed = 0,
     out: Annotated[
         Path | None,
@@ -70,6 +78,8 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
 
       layerpick train --layer top:3
 
+      layerpick train Qwen/Qwen3-4B --layer race --race-budget 2
+
       layerpick train --boost top:3 --boost-factor 10
 
       layerpick train ./my-model --layer 10,11 --trl lr_scheduler_type=cosine --trl warmup_steps=5
@@ -77,6 +87,8 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
     from rich.console import Console
 
     from layerpick.selector.progress import Silent, reporting
+    from layerpick.selector.race.report import print_race
+    from layerpick.selector.race.write import write_race
     from layerpick.selector.training_run.report import sentences
     from layerpick.selector.training_run.run import train as make_run
     from layerpick.training.processes import join, leave
@@ -94,17 +106,23 @@ as layer_delta.safetensors, which `layerpick apply` merges into the base model.
             rl=rl,
             heldout=heldout,
             choice=choice,
+            racing=racing,
             seed=seed,
+            sweeps=sweeps,
             out=out,
             reporter=reporter,
         )
     leave()
     if not group.first:
         return
+    if trained.race:
+        write_race(trained.race)
     if as_json:
         sys.stdout.write(trained.result.model_dump_json(indent=2) + "\n")
         return
     console = Console()
+    if trained.race:
+        print_race(trained.race.result, console)
     for line in sentences(trained):
         console.print(line, soft_wrap=True, highlight=False)
     print(f"Written: {trained.folder.path}", file=sys.stderr)

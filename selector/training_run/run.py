@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from layerpick.selector.prepare import Prepared, default_rate, prepare
 from layerpick.selector.progress import Reporter, Silent
+from layerpick.selector.race.racing import RaceOutcome, check_race, race_layers
+from layerpick.selector.race.settings import RaceChoice
 from layerpick.selector.settings import (
     TRAINING_SAMPLING,
     HeldOutChoice,
@@ -20,7 +22,7 @@ from layerpick.selector.suggestion import summaries
 from layerpick.selector.suggestion.result import Suggestion
 from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
 from layerpick.selector.training_run.engines import check_engine, engine_of
-from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
+from layerpick.selector.training_run.settings import RACE, StrategyChoice, TrainingChoice
 from layerpick.selector.training_run.strategy import (
     Strategy,
     check_choice,
@@ -57,6 +59,8 @@ class TrainedRun:
     folder: RunFolder
     result: RunResult
     strategy: Strategy
+    race: RaceOutcome | None = None
+    """The race that it won, if any."""
 
 
 def train(
@@ -71,22 +75,25 @@ def train(
     rl: RlSettings | None = None,
     heldout: HeldOutChoice | None = None,
     choice: TrainingChoice | None = None,
+    racing: RaceChoice | None = None,
     seed: int = 0,
+    sweeps: Path = Path("sweeps"),
     out: Path | str | None = None,
     reporter: Reporter | None = None,
 ) -> TrainedRun:
     """Train exactly the named decoder layers with RL, everything else frozen; score before, after.
 
-    `layer` is what `--layer` takes: `auto` (that of `suggestion`, a file, or of a new one), numbers
-    as `3,4`, `top:3`, `all`; or a whole `StrategyChoice`. The same call goes on with a run that was
-    killed. Raises LayerpickError for whatever the user can mend.
+    `layer` is what `--layer` takes: `auto` (that of `suggestion`, a file, or of a new one), `race`
+    (as `racing` says; finalists are recorded below `sweeps`), numbers as `3,4`, `top:3`, `all`; or
+    a whole `StrategyChoice`. The same call goes on with a run that was killed. Raises
+    LayerpickError for whatever the user can mend.
     """
     model = model if isinstance(model, ModelChoice) else ModelChoice(model)
     strategy = layer if isinstance(layer, StrategyChoice) else StrategyChoice(layer)
     settings, rl = settings or TaskSettings(), rl or RlSettings()
     choice, reporter = choice or TrainingChoice(), reporter or Silent()
-    check_engine(choice, strategy.boost is not None)  # nothing wrong should wait for the model
-    check_choice(strategy)
+    racing = racing or RaceChoice()
+    choice = check_options(strategy, choice, racing)  # nothing wrong should wait for the model
     group = join(model.device)
     prepared = prepare(model, task, settings, sampling)
     bench = make_bench(prepared, algorithm, rl, heldout or HeldOutChoice(), choice.learning_rate)
@@ -109,9 +116,37 @@ def train(
         check_suggestion(advice, bench)
         return advice
 
+    if strategy.layer == RACE:
+        every = choice.checkpoint_every
+        return winner_of(race_layers(bench, advise(), racing, seed, place, sweeps, reporter, every))
     chosen = choose_strategy(strategy, bench, advise)
     reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
     return run_training(bench, chosen, choice, seed, place, reporter)
+
+
+def check_options(
+    strategy: StrategyChoice, choice: TrainingChoice, racing: RaceChoice
+) -> TrainingChoice:
+    """The training options as they hold: a race trains with this package's own engine.
+
+    Raises LayerpickError for options that contradict each other.
+    """
+    check_choice(strategy)
+    if strategy.layer == RACE:
+        check_race(racing, choice.learning_rate)
+        choice = replace(choice, engine="own")
+    elif racing != RaceChoice():
+        raise LayerpickError("--race-budget, --arms and --race-rates belong to --layer race.")
+    check_engine(choice, strategy.boost is not None)
+    return choice
+
+
+def winner_of(raced: RaceOutcome) -> TrainedRun:
+    """The winner of a race as the run that it is."""
+    result = raced.winner.result()
+    assert result is not None
+    strategy = Strategy((raced.result.winner,), None, result.chosen or RACE)
+    return TrainedRun(raced.winner, result, strategy, raced)
 
 
 def make_bench(

@@ -8,6 +8,9 @@ from typing import Annotated, ClassVar
 
 from typer import Option
 
+RACE = "race"
+"""`--layer race`: train several layers side by side, keep the one that wins."""
+
 
 @dataclass(frozen=True)
 class StrategyChoice:
@@ -16,9 +19,10 @@ class StrategyChoice:
     panel: ClassVar[str] = "Strategy"
 
     layer: str = "auto"
-    """auto (the best of a suggestion), a number, several as 3,4, top:3 (the best three, together),
-    middle:5 (the five in the middle, no prediction), or all (every parameter of the model,
-    embeddings and head too: full-parameter RL)."""
+    """auto (the best of a suggestion), race (train several side by side, keep the best), a number,
+    several as 3,4, top:3 (the best three, together), middle:5 (the five in the middle, no
+    prediction), or all (every parameter of the model, embeddings and head too: full-parameter
+    RL)."""
     boost: str | None = None
     """Train everything, and these layers (top:3, 10,11 or middle:5) at a multiple of the rate."""
     boost_factor: float = 10.0
@@ -28,23 +32,29 @@ class StrategyChoice:
 
 
 @dataclass(frozen=True)
-class TrainingChoice:
-    """What trains, and how: rate, memory, checkpoints, and what is handed through to TRL."""
+class PaceChoice:
+    """What every training run can choose."""
 
     panel: ClassVar[str] = "Training"
+
+    learning_rate: Annotated[float | None, Option(min=1e-12, max=10)] = None
+    """AdamW's rate; the model's own, or one by its size, if left out."""
+    checkpoint_every: Annotated[int, Option(min=1)] = 10
+    """Steps between checkpoints."""
+
+
+@dataclass(frozen=True)
+class TrainingChoice(PaceChoice):
+    """What trains, and how: rate, memory, checkpoints, and what is handed through to TRL."""
 
     engine: str = "trl"
     """trl (TRL's GRPOTrainer), or own: the engine of sweeps, with the same losses and files; faster
     on small machines, without what TRL alone can do."""
-    learning_rate: Annotated[float | None, Option(min=1e-12, max=10)] = None
-    """AdamW's rate; the model's own, or one by its size, if left out."""
     micro_batch: Annotated[int | None, Option(min=1)] = None
     """Completions of one backward pass; as many as 8192 tokens hold if left out. Halved when memory
     runs out."""
     gradient_checkpointing: bool = False
     """Less memory, more time; only from the trained layer upwards."""
-    checkpoint_every: Annotated[int, Option(min=1)] = 10
-    """Steps between checkpoints."""
     vllm: Annotated[str | None, Option(rich_help_panel="TRL")] = None
     """server or colocate: TRL generates with vLLM (single-turn tasks; host 127.0.0.1 unless
     --trl vllm_server_host=… says otherwise)."""

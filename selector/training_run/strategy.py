@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from layerpick.selector.suggestion.result import Suggestion
-from layerpick.selector.training_run.settings import StrategyChoice
+from layerpick.selector.training_run.settings import RACE, StrategyChoice
 from layerpick.selector.verification.find import find_reading
 from layerpick.selector.verification.run import in_words
 from layerpick.training.errors import LayerpickError
@@ -48,8 +48,10 @@ def check_choice(choice: StrategyChoice) -> None:
     """Raise LayerpickError for options that contradict each other."""
     if choice.boost is not None and choice.layer != StrategyChoice.layer:
         raise LayerpickError("With --boost everything trains: leave --layer out.")
-    if choice.boost in ("all", "auto"):
+    if choice.boost in ("all", "auto", RACE):
         raise LayerpickError(f"--boost {choice.boost}: name layers, as top:3, 10,11 or middle:5.")
+    if choice.layer == RACE and choice.by_sweep is not None:
+        raise LayerpickError("--layer race takes its arms from a suggestion: leave --by-sweep out.")
     if choice.boost is not None and choice.boost_factor <= 0:
         raise LayerpickError("--boost-factor must be above 0.")
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from layerpick.selector.comparison.run import Comparison, compare
     from layerpick.selector.evaluation.run import Evaluated, evaluate
     from layerpick.selector.export.run import Exported, export
-    from layerpick.selector.race.run import RaceOutcome, race
+    from layerpick.selector.race.racing import RaceOutcome
+    from layerpick.selector.race.run import race
+    from layerpick.selector.race.settings import RaceChoice
     from layerpick.selector.recalibration.run import Calibrated, calibrate
     from layerpick.selector.rollouts.run import ShownRollouts, rollouts
     from layerpick.selector.settings import (
@@ -36,7 +38,11 @@ if TYPE_CHECKING:
     from layerpick.selector.sweep.run import sweep
     from layerpick.selector.sweep.settings import ClusterChoice, SweepChoice
     from layerpick.selector.training_run.run import TrainedRun, train
-    from layerpick.selector.training_run.settings import StrategyChoice, TrainingChoice
+    from layerpick.selector.training_run.settings import (
+        PaceChoice,
+        StrategyChoice,
+        TrainingChoice,
+    )
     from layerpick.selector.verification.result import Verification
     from layerpick.selector.verification.verify import verify
     from layerpick.selector.voting.result import Vote
@@ -63,8 +69,10 @@ _HOMES = {
     "ModelChoice": "selector.settings",
     "NoSignalError": "training.errors",
     "Outcome": "selector.auto.run",
+    "PaceChoice": "selector.training_run.settings",
     "Probe": "probes.base",
-    "RaceOutcome": "selector.race.run",
+    "RaceChoice": "selector.race.settings",
+    "RaceOutcome": "selector.race.racing",
     "Regressor": "calibration.predictors.regressors",
     "RlSettings": "training.settings",
     "RolloutChoice": "selector.settings",
@@ -110,7 +118,9 @@ __all__ = [
     "ModelChoice",
     "NoSignalError",
     "Outcome",
+    "PaceChoice",
     "Probe",
+    "RaceChoice",
     "RaceOutcome",
     "Regressor",
     "RlSettings",

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from layerpick.calibration.predictors.calibrated import available_predictors
 from layerpick.calibration.predictors.design import make_design
 from layerpick.calibration.predictors.levels import find_level
+from layerpick.calibration.predictors.stored import available_predictors
 from layerpick.probes.table import chosen_probes
 from layerpick.selector.prepare import default_rate, prepare
 from layerpick.selector.progress import Silent

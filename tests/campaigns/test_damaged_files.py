@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from layerpick.calibration.predictors.calibrated import SHIPPED_PREDICTORS, load_predictors
+from layerpick.calibration.predictors.stored import SHIPPED_PREDICTORS, load_predictors
 from layerpick.calibration.sweeps.examples import load_examples
 from layerpick.calibration.sweeps.store import read_folder
 from layerpick.selector.app.app import run as layerpick

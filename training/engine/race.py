@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,8 @@ class RaceStep(Record):
     losses: dict[int, float]
     tokens: dict[int, int]
     """Written."""
+    read: dict[int, int]
+    """Tokens of whole episodes, read and written."""
     failed: dict[int, str]
     """Arms that this step ended, and why."""
     sampling_seconds: float
@@ -92,6 +95,12 @@ class Raced:
     def curve(self, arm: int) -> np.ndarray:
         """(steps of the arm,), float64: its mean training rewards."""
         return np.array([s.rewards[arm] for s in self.steps if arm in s.rewards])
+
+    @cached_property
+    def lengths(self) -> Mapping[int, int]:
+        """How many steps each arm took."""
+        arms = range(len(self.policies))
+        return {arm: sum(arm in step.rewards for step in self.steps) for arm in arms}
 
     def trained(self, arm: int) -> Mapping[str, nn.Parameter]:
         """What an arm has trained, by its names in the model."""
@@ -183,6 +192,7 @@ class _Race:
                 rewards={a: float(np.mean([e.reward for e in own])) for a, own in episodes.items()},
                 losses={arm: float(taken.losses[arm]) for arm in episodes},
                 tokens={arm: sum(e.generated for e in own) for arm, own in episodes.items()},
+                read={arm: sum(len(e.tokens) for e in own) for arm, own in episodes.items()},
                 failed=dict.fromkeys(taken.broken, f"the gradient of step {number} is not finite"),
                 sampling_seconds=taken.sampling_seconds,
                 update_seconds=taken.update_seconds,

@@ -15,18 +15,19 @@ from layerpick.calibration.judging.evaluation import evaluate, find_way, hold_ou
 from layerpick.calibration.predictors import choice
 from layerpick.calibration.predictors.base import Prediction
 from layerpick.calibration.predictors.calibrated import CalibratedPredictor
+from layerpick.calibration.predictors.choice import Lesson
 from layerpick.calibration.predictors.design import make_design
 from layerpick.calibration.predictors.levels import LEVELS
 from layerpick.calibration.predictors.regressors import DepthRegressor, RidgeRegressor
 from layerpick.training.errors import LayerpickError
 
 LEVEL = LEVELS["weights"]
-RIDGE = RidgeRegressor(30.0, 12)
+RIDGE = Lesson(RidgeRegressor(30.0, 12))
 
 
 @pytest.fixture(autouse=True)
 def few_candidates(monkeypatch):
-    monkeypatch.setattr(choice, "CANDIDATES", (DepthRegressor(3.0), RIDGE))
+    monkeypatch.setattr(choice, "CANDIDATES", (DepthRegressor(3.0), RIDGE.regressor))
 
 
 def test_a_verdict_by_hand(made_examples):
@@ -94,7 +95,7 @@ def test_held_out_predictions_come_from_the_other_models(made_examples):
     assert not notes and set(found) == set(examples)
     rest = make_design(examples[1:], LEVEL)
     expected = CalibratedPredictor(rest, RIDGE).predict(examples[0].layer_features(), 0)
-    assert found[examples[0]].regressor == str(RIDGE)
+    assert found[examples[0]].lesson == str(RIDGE)
     assert found[examples[0]].prediction.contribution == pytest.approx(expected.contribution)
     assert found[examples[0]].prediction.low == pytest.approx(expected.low)
 
@@ -119,9 +120,9 @@ def test_groups_are_left_out_whole(made_examples, by, monkeypatch):
     learned: list[set[str]] = []
     fit = CalibratedPredictor.__init__
 
-    def spy(self, design, regressor):
+    def spy(self, design, lesson, population):
         learned.append({example.weights_hash for example in design.examples})
-        fit(self, design, regressor)
+        fit(self, design, lesson, population)
 
     monkeypatch.setattr(CalibratedPredictor, "__init__", spy)
     found, notes = hold_out(examples, examples, LEVEL, by)

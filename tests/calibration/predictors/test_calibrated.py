@@ -8,18 +8,11 @@ import numpy as np
 import pytest
 
 from layerpick.calibration.judging.metrics import regret, spearman
-from layerpick.calibration.predictors import calibrated, choice
-from layerpick.calibration.predictors.calibrated import (
-    CalibratedPredictor,
-    available_predictors,
-    best_predictor,
-    calibrate,
-    load_predictors,
-    user_predictors,
-    write_predictor,
-)
-from layerpick.calibration.predictors.choice import LeftOut, choose
+from layerpick.calibration.predictors import choice, stored
+from layerpick.calibration.predictors.calibrated import CalibratedPredictor
+from layerpick.calibration.predictors.choice import LeftOut, Lesson, choose, lessons
 from layerpick.calibration.predictors.design import make_design
+from layerpick.calibration.predictors.estimator import fitted, inputs
 from layerpick.calibration.predictors.intervals import COVERAGE, ResidualDraws
 from layerpick.calibration.predictors.levels import LEVELS
 from layerpick.calibration.predictors.regressors import (
@@ -29,15 +22,25 @@ from layerpick.calibration.predictors.regressors import (
     RandomForest,
     RidgeRegressor,
 )
+from layerpick.calibration.predictors.stored import (
+    available_predictors,
+    best_predictor,
+    calibrate,
+    load_predictors,
+    user_predictors,
+    write_predictor,
+)
+from layerpick.calibration.sweeps.population import POPULATIONS
 from layerpick.training.errors import LayerpickError
 
-RIDGE = RidgeRegressor(30.0, 12)
+RIDGE = Lesson(RidgeRegressor(30.0, 12))
+DEPTH = Lesson(DepthRegressor(3.0))
 
 
 @pytest.fixture
 def few_candidates(monkeypatch):
     """Fast choices, where the choice itself is not what is tested."""
-    monkeypatch.setattr(choice, "CANDIDATES", (DepthRegressor(3.0), RIDGE))
+    monkeypatch.setattr(choice, "CANDIDATES", (DEPTH.regressor, RIDGE.regressor))
 
 
 def test_left_out_predictions_equal_a_fit_without_the_model(made_examples):
@@ -49,31 +52,31 @@ def test_left_out_predictions_equal_a_fit_without_the_model(made_examples):
     out = np.isin(left_out.design.models, list(models))
     assert (np.isfinite(predicted) == out).all()
     alone = make_design([each for each in examples if each.weights_hash not in models], level)
-    refit = CalibratedPredictor(alone, RIDGE)
+    refit = fitted(alone, RIDGE.regressor)
     for sweep in (1, 3):
-        expected = refit.predict(examples[sweep].layer_features(), 0).contribution
+        expected = refit.predict(inputs(left_out.design)[left_out.design.sweeps == sweep])
         assert predicted[left_out.design.sweeps == sweep] == pytest.approx(expected)
 
 
 def test_a_blend_is_the_mean_of_its_members_fitted_at_once(made_examples):
     design = make_design(made_examples(5), LEVELS["weights"])
     models = frozenset({"hash-0"})
-    fitted = CalibratedPredictor(design.without(models), Blend())
-    expected = fitted.predict(design.examples[0].layer_features(), 0).contribution
-    kept = LeftOut(design).predictions(Blend(), models)[design.sweeps == 0]
+    rows = design.sweeps == 0
+    expected = fitted(design.without(models), Blend()).predict(inputs(design)[rows])
+    kept = LeftOut(design).predictions(Lesson(Blend()), models)[rows]
     assert kept == pytest.approx(expected)
 
 
 def test_the_choice_is_the_best_mean_over_models_left_out(made_examples):
     design = make_design(made_examples(6), LEVELS["weights"])
-    candidates = (DepthRegressor(3.0), RIDGE)
+    candidates = (DEPTH, RIDGE)
     choice = choose(LeftOut(design), frozenset({"hash-5"}), candidates)
-    assert choice.regressor == RIDGE
+    assert choice.lesson == RIDGE
     scores = []
     for sweep in range(5):
         rest = design.without(frozenset({"hash-5", f"hash-{sweep}"}))
-        asked = design.examples[sweep].layer_features()
-        predicted = CalibratedPredictor(rest, RIDGE).predict(asked, 0).contribution
+        asked = inputs(design)[design.sweeps == sweep]
+        predicted = fitted(rest, RIDGE.regressor).predict(asked)
         measured = design.examples[sweep].contributions
         scores.append(spearman(measured, predicted) - regret(measured, predicted))
     assert choice.criteria[str(RIDGE)] == pytest.approx(np.mean(scores))
@@ -86,7 +89,10 @@ def test_without_signal_the_choice_falls_back_on_depth(made_examples):
         depth = example.layer_features().depth
         example.contributions[:] = 0.3 + 0.5 * depth
     design = make_design(examples, LEVELS["weights"])
-    assert choose(LeftOut(design), frozenset(), CANDIDATES[:5]).regressor == CANDIDATES[0]
+    assert (
+        choose(LeftOut(design), frozenset(), lessons(CANDIDATES[:5])).lesson.regressor
+        == DEPTH.regressor
+    )
 
 
 def test_a_feature_that_names_the_model_does_not_help(made_examples):
@@ -101,11 +107,11 @@ def test_a_feature_that_names_the_model_does_not_help(made_examples):
         example.features["weights"]["noise"] = noise
     design = make_design(examples, LEVELS["weights"])
     left_out = LeftOut(design)
-    for regressor in (RIDGE, RandomForest(20, 4, 48)):
+    for lesson in (RIDGE, Lesson(RandomForest(20, 4, 48))):
         found = [
             spearman(
                 example.contributions,
-                left_out.predictions(regressor, frozenset({example.weights_hash}))[
+                left_out.predictions(lesson, frozenset({example.weights_hash}))[
                     design.sweeps == number
                 ],
             )
@@ -187,17 +193,18 @@ def test_a_reward_never_seen_is_outside_calibration(made_examples):
 
 def test_a_stored_predictor_predicts_the_same(made_examples, tmp_path, few_candidates):
     examples = made_examples(6)
-    stored = calibrate(examples, LEVELS["backward"])
-    path = write_predictor(stored, tmp_path)
+    made = calibrate(examples, LEVELS["backward"])
+    path = write_predictor(made, tmp_path)
     assert path == tmp_path / "backward.json"
     again = load_predictors(tmp_path)["backward"]
     asked = made_examples(7)[6].layer_features()
-    first, second = stored.fit().predict(asked, 1), again.fit().predict(asked, 1)
+    first, second = made.fit().predict(asked, 1), again.fit().predict(asked, 1)
     assert (first.contribution == second.contribution).all()
     assert (first.chance_best == second.chance_best).all()
     assert first.chance_best.sum() == pytest.approx(1)
     text = json.loads(path.read_text())
-    assert text["regressor"] == {"name": "ridge", "alpha": 30.0, "keep": 12}
+    lesson = text["lessons"]["pretrained"]
+    assert lesson["regressor"] == {"name": "ridge", "alpha": 30.0, "keep": 12}
     assert "warm_up" not in text["examples"][0]["features"]
     unrounded = CalibratedPredictor(make_design(examples, LEVELS["backward"]), RIDGE)
     assert unrounded.predict(asked, 1).contribution == pytest.approx(first.contribution, abs=1e-3)
@@ -212,14 +219,14 @@ def test_a_file_that_is_no_predictor_is_named(tmp_path):
 
 def test_the_dearest_predictor_that_the_features_allow(made_examples, few_candidates):
     examples = made_examples(5)
-    stored = {name: calibrate(examples, level) for name, level in LEVELS.items()}
+    made = {name: calibrate(examples, level) for name, level in LEVELS.items()}
     names = {probe: set(features) for probe, features in examples[0].features.items()}
     for level in LEVELS.values():
         measured = set().union(*(names[probe] for probe in level.probes))
-        assert best_predictor(stored, measured).level == level
+        assert best_predictor(made, measured).level == level
     measured.discard("warm_up_signal")  # most of a probe is not enough
-    assert best_predictor(stored, measured).level.name == "off_policy"
-    assert best_predictor(stored, names["gradient"]) is None
+    assert best_predictor(made, measured).level.name == "off_policy"
+    assert best_predictor(made, names["gradient"]) is None
     assert best_predictor({}, measured) is None
 
 
@@ -227,7 +234,7 @@ def test_own_predictors_come_before_the_shipped(
     made_examples, monkeypatch, tmp_path, few_candidates
 ):
     monkeypatch.setenv("LAYERPICK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(calibrated, "SHIPPED_PREDICTORS", tmp_path / "shipped")
+    monkeypatch.setattr(stored, "SHIPPED_PREDICTORS", tmp_path / "shipped")
     assert user_predictors() == tmp_path / "cache" / "predictors"
     for level in ("weights", "backward"):
         write_predictor(calibrate(made_examples(4), LEVELS[level]), tmp_path / "shipped")
@@ -253,8 +260,9 @@ def test_loading_and_predicting_take_less_than_two_seconds(made_examples, tmp_pa
             own.update({f"{probe}{k}": generator.normal(size=example.layers) for k in range(25)})
     level = LEVELS["on_policy"]
     design = make_design(examples, level)
-    choice = calibrated.Choice(RandomForest(60, 4, 48), {})
-    path = write_predictor(calibrated._put_together(design, choice), tmp_path)
+    slowest = choice.Choice(Lesson(RandomForest(60, 4, 48)), {})
+    choices = dict.fromkeys(POPULATIONS, slowest)
+    path = write_predictor(stored._put_together(design, choices), tmp_path)
     assert len(design.targets) > 100 and path.stat().st_size < 700_000
     start = time.process_time()
     load_predictors(tmp_path)["on_policy"].fit().predict(examples[0].layer_features(), 0)
@@ -272,17 +280,17 @@ def test_predictions_say_which_kinds_of_sweeps_they_rest_on(made_examples, tmp_p
         loaded = load_predictors(path.parent)["weights"].fit()
         assert loaded.predict(own[0].layer_features(), 0).rates == rates
     # A file written before there were two kinds.
-    stored = json.loads(path.read_text())
-    for example in stored["examples"]:
+    written = json.loads(path.read_text())
+    for example in written["examples"]:
         del example["rates"]
-    path.write_text(json.dumps(stored))
+    path.write_text(json.dumps(written))
     loaded = load_predictors(path.parent)["weights"].fit()
     assert loaded.predict(own[0].layer_features(), 0).rates == ("shared",)
 
 
 def test_a_model_is_not_asked_about_its_own_lessons(made_examples):
-    stored = calibrate(made_examples(5), LEVELS["weights"])
-    everyone, others = stored.fit(), stored.fit(without="hash-2")
+    kept = calibrate(made_examples(5), LEVELS["weights"])
+    everyone, others = kept.fit(), kept.fit(without="hash-2")
     assert {example.weights_hash for example in everyone.design.examples} >= {"hash-2"}
     assert "hash-2" not in {example.weights_hash for example in others.design.examples}
     assert "4 models" in others.predict(made_examples(5)[2].layer_features(), 0).basis

@@ -3,7 +3,7 @@ import pytest
 
 from layerpick.calibration.judging.metrics import spearman
 from layerpick.calibration.predictors.design import DEPTH, make_design
-from layerpick.calibration.predictors.estimator import ContributionEstimator, fit_rows, inputs
+from layerpick.calibration.predictors.estimator import ContributionEstimator, fitted, inputs
 from layerpick.calibration.predictors.levels import LEVELS
 from layerpick.calibration.predictors.regressors import (
     CANDIDATES,
@@ -114,7 +114,7 @@ def test_means_of_sweeps_and_deviations_are_fitted_apart(made_examples):
     for example in examples:
         example.contributions[:] = example.base_reward  # the same in all layers
     design = make_design(examples, LEVELS["backward"])
-    estimator = fit_rows(design, np.ones(len(design.targets), bool), RidgeRegressor(30.0, 48))
+    estimator = fitted(design, RidgeRegressor(30.0, 48))
     predicted = estimator.predict(inputs(design))
     by_sweep = [predicted[design.sweeps == sweep] for sweep in range(12)]
     assert max(np.ptp(values) for values in by_sweep) < 1e-9

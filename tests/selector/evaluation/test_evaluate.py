@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from layerpick.calibration.judging.baselines import BASELINES
-from layerpick.calibration.predictors import calibrated, choice
+from layerpick.calibration.predictors import choice, stored
 from layerpick.calibration.predictors.levels import LEVELS
 from layerpick.calibration.predictors.regressors import DepthRegressor, RidgeRegressor
 from layerpick.selector.app.app import run
@@ -54,14 +54,14 @@ def test_evaluate_prints_tables_and_draws_pictures(layerpick, shipped, tmp_path)
     for words in ("6 sweeps of 6 models", "Noise ceiling", "middle first", "model-3 · code · grpo"):
         assert words in out
     for name in ("predicted.png", "regret.png", "share-lost.png", "coverage.png"):
-        picture = (tmp_path / "pictures" / name).read_bytes()
+        picture = (tmp_path / "pictures" / "pretrained" / name).read_bytes()
         assert picture.startswith(b"\x89PNG") and len(picture) > 5_000
 
 
 def test_evaluate_as_json(layerpick, shipped):
     code, out, err = layerpick("evaluate", "--sweeps", shipped, "--json")
     assert code == 0, err
-    found = json.loads(out)
+    found = json.loads(out)["populations"]["pretrained"]
     assert list(found["levels"]) == list(LEVELS)
     assert len(found["levels"]["weights"]["sweeps"]) == 6
     assert len(found["levels"]["backward"]["sweeps"]) == 5
@@ -117,7 +117,7 @@ def test_calibrate_adds_own_sweeps(layerpick, shipped, made_examples, write_swee
     assert code == 0, err
     found = json.loads(out)
     assert found["own_sweeps"] == 2
-    written = calibrated.load_predictors(tmp_path / "cache" / "predictors")
+    written = stored.load_predictors(tmp_path / "cache" / "predictors")
     assert set(written) == set(LEVELS)
     first = found["predictors"][0]
     assert (first["level"], first["sweeps"], first["models"]) == ("weights", 8, 8)
@@ -127,7 +127,7 @@ def test_calibrate_adds_own_sweeps(layerpick, shipped, made_examples, write_swee
         assert change["difference"]["spearman"]["mean"] == pytest.approx(
             change["after"]["spearman"]["mean"] - change["before"]["spearman"]["mean"]
         )
-    assert calibrated.available_predictors()["weights"].examples[-1].model.startswith("mine-")
+    assert stored.available_predictors()["weights"].examples[-1].model.startswith("mine-")
 
 
 def test_calibrate_on_the_shipped_sweeps_alone(layerpick, shipped, tmp_path):

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerpick.calibration.predictors.base import Prediction
-from layerpick.calibration.predictors.calibrated import calibrate
 from layerpick.calibration.predictors.levels import LEVELS
+from layerpick.calibration.predictors.stored import calibrate
 from layerpick.selector.settings import RolloutChoice
 from layerpick.selector.suggestion import budget as spending
 from layerpick.selector.suggestion import run as suggesting
