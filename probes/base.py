@@ -78,12 +78,17 @@ class ProbeInput:
     """Rollouts of the same weights on another task, to compare gradients with."""
 
     candidates: tuple[int, ...] | None = None
-    """Layers that the on-policy warm-up trains; None: all. Others get not-a-number."""
+    """Layers that the probes `of_candidates` train; None: all. Others get not-a-number."""
 
     @property
     def layer_count(self) -> int:
         """Number of decoder layers."""
         return len(self.model.layers)
+
+    @property
+    def trained_layers(self) -> tuple[int, ...]:
+        """The layers that probes `of_candidates` train, in order."""
+        return self.candidates or tuple(range(self.layer_count))
 
     @property
     def share_learned_from(self) -> float:

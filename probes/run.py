@@ -36,7 +36,7 @@ def run_probe(
         found = Measurement({}, tokens=0)
         failure = _sentence(error)
     seconds = time.perf_counter() - start
-    asked = list(shared.candidates or range(shared.layer_count))
+    asked = list(shared.trained_layers)
     finite = {k: v for k, v in found.features.items() if np.isfinite(v[asked]).all()}
     if len(finite) < len(found.features):
         lost = ", ".join(sorted(set(found.features) - set(finite)))

@@ -74,14 +74,16 @@ class CalibratedPredictor(Predictor):
         by_depth = self._depth.predict(np.column_stack([np.zeros(len(columns)), columns]))
         centre = by_depth + (point - by_depth) / widening
         noise = self._draws.draw(len(point), DRAWS, np.random.default_rng(seed))
+        draws = centre + widening * noise
         return Prediction(
             contribution=centre,
             low=centre - widening * (point - low),
             high=centre + widening * (high - point),
-            chance_best=chance_of_best(centre + widening * noise),
+            chance_best=chance_of_best(draws),
             coverage=COVERAGE,
             basis=self._basis(strangeness),
             rates=tuple(sorted({example.rates for example in self.design.examples})),
+            draws=draws,
         )
 
     def strangeness(self, features: LayerFeatures) -> float:

@@ -62,15 +62,16 @@ class PositionPredictor(Predictor):
         tail = (1 - self._settings.coverage) / 2
         low, high = np.quantile(self.residuals, [tail, 1 - tail])
         generator = np.random.default_rng(seed)
-        noise = generator.choice(self.residuals, size=(DRAWS, len(mean)))
+        draws = mean + generator.choice(self.residuals, size=(DRAWS, len(mean)))
         return Prediction(
             contribution=mean,
             low=mean + low,
             high=mean + high,
-            chance_best=chance_of_best(mean + noise),
+            chance_best=chance_of_best(draws),
             coverage=self._settings.coverage,
             basis=BASIS,
             rates=("shared",),
+            draws=draws,
         )
 
 

@@ -67,6 +67,7 @@ class OffPolicyProbe(Probe):
 
     name = "off_policy"
     needs = "training"
+    of_candidates = True
     headings: ClassVar[Mapping[str, str]] = {"off_policy_5_gain": "5-step gain"}
     features = _features()
 
@@ -77,13 +78,13 @@ class OffPolicyProbe(Probe):
         return read * (1 + shared.layer_count / 2 * (WITH_BACKWARD * steps + judged))
 
     def ticks(self, shared: ProbeInput) -> int:
-        """One per layer, rate and half."""
-        return (4 if shared.sizes.equal_kl_steps else 2) * shared.layer_count
+        """One per trained layer, rate and half."""
+        return (4 if shared.sizes.equal_kl_steps else 2) * len(shared.trained_layers)
 
     def measure(
         self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
-        """Train every layer on both halves, at one rate, then at rates of equal movement.
+        """Train layers on both halves, at one rate, then at rates of equal movement.
 
         The second kind of rates, if the sizes ask for it, comes from the movement after the
         first judgement of the first kind.
@@ -94,14 +95,15 @@ class OffPolicyProbe(Probe):
         sizes = shared.sizes
         rates = np.full(shared.layer_count, sizes.off_policy_stride * shared.learning_rate)
         plain, equal = sizes.off_policy_steps, sizes.equal_kl_steps
-        features = _features_at(trials(reader, read, rates, plain, on_done), "off_policy")
+        layers = shared.trained_layers
+        features = _features_at(trials(reader, read, rates, plain, layers, on_done), "off_policy")
         if equal:
             moved = features[f"off_policy_{min(plain)}_kl"].clip(min=1e-12)
-            rates = rates * np.sqrt(np.exp(np.log(moved).mean()) / moved)
-            found = trials(reader, read, rates, equal, on_done)
+            rates = rates * np.sqrt(np.exp(np.nanmean(np.log(moved))) / moved)
+            found = trials(reader, read, rates, equal, layers, on_done)
             features.update(_features_at(found, "equal_kl"))
         steps = sum(max(times) + len(times) for times in (plain, equal) if times)
-        passes = steps * shared.layer_count
+        passes = steps * len(layers)
         tokens = sum(text.tokens for half in read for text in half)
         return Measurement(features, passes * tokens)
 

@@ -100,7 +100,7 @@ class WarmUpProbe(Probe):
         task, sampling = _setting(shared)
         times = shared.sizes.warm_up_steps
         check_multiplexing(shared.model)
-        trained = list(shared.candidates or range(shared.layer_count))
+        trained = list(shared.trained_layers)
         policies = SingleLayerPolicies(shared.model, trained)
         judged: dict[int, list[dict[str, float]]] = {}
         steps = count(1)

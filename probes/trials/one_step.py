@@ -43,7 +43,7 @@ class OneStepProbe(Probe):
         reader = make_reader(shared)
         halves = [list(texts(shared, half)) for half in cross_fitting_halves(shared)]
         rates = np.full(shared.layer_count, shared.sizes.one_step_stride * shared.learning_rate)
-        scores = trials(reader, halves, rates, (1,), on_done)[1]
+        scores = trials(reader, halves, rates, (1,), range(shared.layer_count), on_done)[1]
         tokens = sum(text.tokens for half in halves for text in half)
         passes = 2 + shared.layer_count
         return Measurement(features_of(scores, "long_step"), passes * tokens)

@@ -62,11 +62,11 @@ class Reader:
         """A copy of a layer, to be trained, which `log_probs` puts in its place."""
         return TrainedCopy(self._model.layers[layer])
 
-    def groups(self, most: float) -> list[list[int]]:
-        """Consecutive layers that have at most so many parameters together; one at least."""
+    def groups(self, layers: Sequence[int], most: float) -> list[list[int]]:
+        """Those layers, in groups that have at most so many parameters together; one at least."""
         groups: list[list[int]] = []
         held = float("inf")
-        for layer in range(len(self._model.layers)):
+        for layer in layers:
             size = self._model.layers.parameter_count(layer)
             if held + size > most:
                 groups.append([])

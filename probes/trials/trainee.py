@@ -23,7 +23,7 @@ TRAINED_BYTES = 5e8
 PER_PARAMETER = 16
 """Bytes of those for each parameter."""
 Scores = list[list[PromptScore]]
-"""By layer, one for each prompt."""
+"""By layer, one for each prompt; none of a layer that was not trained."""
 
 
 class Trainee:
@@ -84,18 +84,19 @@ def trials(
     halves: Sequence[Sequence[Text]],
     rates: np.ndarray,
     times: Sequence[int],
+    layers: Sequence[int],
     on_done: Callable[[int], None] = lambda _: None,
 ) -> dict[int, Scores]:
-    """Train each layer on one half and judge it on the other, both ways; scores by time.
+    """Train those layers, each on one half, and judge them on the other, both ways; by time.
 
-    rates (layers,): each layer's. Judged after so many steps as `times` names. `on_done` is told
-    how many layers are done with a half.
+    rates (all layers,): each layer's. Judged after so many steps as `times` names. `on_done` is
+    told how many layers are done with a half.
     """
     scores: dict[int, Scores] = {time: [[] for _ in rates] for time in times}
     for train, test in (halves, halves[::-1]):
         lessons = [text for text in train if text.teaches]
         gradients = reader.gradients(lessons)
-        for group in reader.groups(TRAINED_BYTES / PER_PARAMETER):
+        for group in reader.groups(layers, TRAINED_BYTES / PER_PARAMETER):
             trainees = [Trainee(reader, layer, float(rates[layer])) for layer in group]
             for time in range(1, max(times) + 1):
                 _step(reader, trainees, lessons, gradients if time == 1 else None)
@@ -108,9 +109,13 @@ def trials(
 
 
 def features_of(scores: Scores, prefix: str) -> dict[str, np.ndarray]:
-    """What the layers' scores amount to, each (layers,), float64; see `summary`."""
-    rows = [summary(found) for found in scores]
-    return {f"{prefix}_{name}": np.array([row[name] for row in rows]) for name in rows[0]}
+    """What the layers' scores amount to, each (layers,), float64; see `summary`.
+
+    Not a number for a layer that was not trained.
+    """
+    rows = [summary(found) if found else {} for found in scores]
+    names = next(row for row in rows if row)
+    return {f"{prefix}_{n}": np.array([row.get(n, np.nan) for row in rows]) for n in names}
 
 
 def _step(
