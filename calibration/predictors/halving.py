@@ -26,9 +26,7 @@ def most_kept(layers: int) -> int:
     return max(FEWEST, ceil(layers / 2))
 
 
-def still_possible(
-    prediction: Prediction, among: Sequence[int] | None = None
-) -> tuple[int, ...]:
+def still_possible(prediction: Prediction, among: Sequence[int] | None = None) -> tuple[int, ...]:
     """Layers, of those `among`, that can still be best: at most half, in order of depth.
 
     The others' chances of being best together stay below `OUT_OF_THE_QUESTION`, unless that would

@@ -38,6 +38,9 @@ class FeatureTable(Record):
     algorithm: str
     layers: int = Field(ge=1)
     base_reward: Number = Field(description="mean reward of the rollouts")
+    one_step_rate: NonNegative | None = Field(
+        default=None, description="learning rate of the probe one_step; older tables do not say"
+    )
     rollouts: FeatureCost
     costs: dict[str, FeatureCost] = Field(description="by probe")
     features: dict[str, dict[str, tuple[Feature, ...]]] = Field(

@@ -18,7 +18,11 @@ from layerpick.selector.settings import (
     SamplingChoice,
 )
 from layerpick.selector.suggestion.result import Suggestion
-from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
+from layerpick.selector.training_run.advice import (
+    at_advised_rate,
+    check_suggestion,
+    find_suggestion,
+)
 from layerpick.selector.training_run.run import (
     TrainedRun,
     check_options,
@@ -141,6 +145,10 @@ def auto(
         if chosen == FULL:
             raise LayerpickError(
                 "--layer all is what --with-full compares with: use `layerpick train`."
+            )
+        if strategy.layer == "auto" and strategy.boost is None:
+            bench = at_advised_rate(
+                bench, suggestions[0] if suggestions else None, choice.learning_rate
             )
         reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
         picked = run_training(bench, chosen, choice, seed, place / "layer", reporter)

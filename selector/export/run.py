@@ -122,7 +122,7 @@ def _plan(source: Suggestion | RunDescription, folder: ModelFolder, names: Layer
             f"({picked.interval[0]:.2f} … {picked.interval[1]:.2f}), chance of being the best "
             f"layer {picked.chance_best:.0%}.",
             algorithm=source.task.algorithm,
-            learning_rate=defaults.learning_rate or usual_rate(names.size),
+            learning_rate=source.learning_rate or defaults.learning_rate or usual_rate(names.size),
             steps=STEPS,
             prompts=PROMPTS,
             group_size=rollouts.group_size,

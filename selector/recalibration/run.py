@@ -11,6 +11,7 @@ from layerpick.calibration.judging.evaluation import find_levels, hold_out, step
 from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.predictors.choice import lessons
 from layerpick.calibration.predictors.levels import Level
+from layerpick.calibration.predictors.rates import learn_rates, read_cases, write_rates
 from layerpick.calibration.predictors.regressors import Regressor, with_own
 from layerpick.calibration.predictors.stored import (
     StoredPredictor,
@@ -111,6 +112,7 @@ def calibrate(
         made.append((predictor, *changes))
     if not made:
         raise LayerpickError(notes[-1] if notes else "No sweep has the probes of a level.")
+    _learn_rates([SHIPPED_SWEEPS, *own], folder, reporter)
     return Calibrated(
         predictors=tuple(
             NewPredictor(
@@ -127,6 +129,13 @@ def calibrate(
         own_sweeps=len(added),
         left_out=tuple(notes),
     )
+
+
+def _learn_rates(roots: Sequence[Path], folder: Path, reporter: Reporter) -> None:
+    try:
+        write_rates(learn_rates(read_cases(roots)), folder)
+    except LayerpickError as error:
+        reporter.note(str(error))
 
 
 def _changes(

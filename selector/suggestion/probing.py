@@ -48,6 +48,8 @@ class Probed:
     sampling_seconds: float
     results: Mapping[str, ProbeResult]
     """By probe."""
+    one_step_rate: float
+    """Learning rate of the probe `one_step`, if it ran."""
 
     @property
     def features(self) -> dict[str, np.ndarray]:
@@ -110,7 +112,8 @@ def sample(
         prepared.sampling,
         other,
     )
-    return probe_input, Probed(samples, signal, share_readable(told), seconds, {})
+    stepped = learning_rate * probe_input.sizes.one_step_stride
+    return probe_input, Probed(samples, signal, share_readable(told), seconds, {}, stepped)
 
 
 def run_probes(
@@ -138,6 +141,7 @@ def feature_table(prepared: Prepared, algorithm: Algorithm, probed: Probed) -> F
         algorithm=algorithm.name,
         layers=len(model.layers),
         base_reward=probed.rollouts.mean_reward,
+        one_step_rate=probed.one_step_rate if "one_step" in results else None,
         rollouts=FeatureCost(
             seconds=probed.sampling_seconds,
             sampled_tokens=probed.rollouts.generated_tokens,

@@ -66,6 +66,11 @@ def sentences(suggestion: Suggestion) -> list[str]:
     ]
     if suggestion.rates:
         lines.append(f"Contributions are {RATES[suggestion.rates]}.")
+    if suggestion.learning_rate:
+        lines.append(
+            f"Learning rate for it: {suggestion.learning_rate:g}, as far as its one step moved the "
+            f"model; `layerpick train` takes it."
+        )
     if suggestion.stopped:
         lines.append(f"Stopped: {suggestion.stopped}.")
     elif suggestion.further:

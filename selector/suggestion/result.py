@@ -12,7 +12,16 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
 from layerpick.training.reading import read_record
 from layerpick.training.sweeps.records import Rates
-from layerpick.training.values import Count, Feature, Index, NonNegative, Number, Record, Share
+from layerpick.training.values import (
+    Count,
+    Feature,
+    Index,
+    NonNegative,
+    Number,
+    Positive,
+    Record,
+    Share,
+)
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -123,6 +132,9 @@ class Suggestion(Record):
     further: dict[str, float] = Field(
         default_factory=dict,
         description="levels that were not measured, and about how many seconds more they take",
+    )
+    learning_rate: Positive | None = Field(
+        default=None, description="to train the pick at, where the probe one_step was measured"
     )
     measured_by: str | None = Field(description="whose measurement `measured` is")
     coverage: Share = Field(description="share of measurements the intervals should hold")

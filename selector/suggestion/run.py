@@ -18,6 +18,7 @@ from layerpick.selector.settings import ModelChoice, RolloutChoice, SamplingChoi
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.suggestion.budget import Spending, Spent, further_levels, predict, spend
 from layerpick.selector.suggestion.probing import refuse_contradictions, run_probes, sample
+from layerpick.selector.suggestion.rate import rate_of
 from layerpick.selector.suggestion.result import Cost, Suggestion
 from layerpick.selector.verification.find import find_measured
 from layerpick.training.algorithms.table import make_algorithm
@@ -81,6 +82,7 @@ def suggest(
         basis=prediction.basis,
         rates=prediction.rates,
         stopped=spent.stopped,
+        learning_rate=rate_of(pick, probed, prepared),
         further=further_levels(shared, probed, predictors),
         measured_by=sweep.source if sweep else None,
         coverage=prediction.coverage,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from layerpick.selector.progress import Reporter
@@ -49,6 +50,13 @@ def find_suggestion(
     )
     suggestion.save(kept)
     return suggestion
+
+
+def at_advised_rate(bench: Bench, suggestion: Suggestion | None, asked: float | None) -> Bench:
+    """The bench at the suggestion's learning rate, where it has one and none was asked for."""
+    if suggestion is None or suggestion.learning_rate is None or asked is not None:
+        return bench
+    return replace(bench, learning_rates=(suggestion.learning_rate,))
 
 
 def check_suggestion(suggestion: Suggestion, bench: Bench) -> None:

@@ -20,7 +20,11 @@ from layerpick.selector.settings import (
 )
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.suggestion.result import Suggestion
-from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
+from layerpick.selector.training_run.advice import (
+    at_advised_rate,
+    check_suggestion,
+    find_suggestion,
+)
 from layerpick.selector.training_run.engines import check_engine, engine_of
 from layerpick.selector.training_run.settings import RACE, StrategyChoice, TrainingChoice
 from layerpick.selector.training_run.strategy import (
@@ -99,6 +103,8 @@ def train(
     bench = make_bench(prepared, algorithm, rl, heldout or HeldOutChoice(), choice.learning_rate)
     place = Path(out) if out else default_out(bench, folder_name(strategy), seed)
 
+    advised: list[Suggestion] = []
+
     def advise() -> Suggestion:
         with group.first_alone():
             advice = find_suggestion(
@@ -114,12 +120,15 @@ def train(
                 reporter=reporter,
             )
         check_suggestion(advice, bench)
+        advised.append(advice)
         return advice
 
     if strategy.layer == RACE:
         every = choice.checkpoint_every
         return winner_of(race_layers(bench, advise(), racing, seed, place, sweeps, reporter, every))
     chosen = choose_strategy(strategy, bench, advise)
+    if strategy.layer == "auto" and strategy.boost is None:
+        bench = at_advised_rate(bench, advised[0] if advised else None, choice.learning_rate)
     reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
     return run_training(bench, chosen, choice, seed, place, reporter)
 
