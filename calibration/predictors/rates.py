@@ -8,8 +8,8 @@ at which a step moves the policy by KL* is
     r = r₁ √(KL* / KL₁).
 
 KL* is all that is learned, from sweeps in which every policy was trained at several rates. A rate
-that is somewhat too low costs little and one too high destroys, and beyond a sweep's grid nothing is
-known: so it is the lowest KL* that reaches nearly as much as any.
+that is somewhat too low costs little and one too high destroys, and nothing is known beyond a
+sweep's grid: so it is the lowest KL* that reaches nearly as much as any.
 
 Limits: it suits runs about as long as those sweeps (20 steps); longer ones want a lower rate.
 """
