@@ -1,7 +1,8 @@
 """Measured sweeps with the features of their models: what a predictor learns from.
 
 A sweep without features teaches nothing, and one in which no layer gained: it is left out, and the
-caller is told which and why.
+caller is told which and why. So is a sweep at a shared rate where the same model, data and algorithm
+have one with a rate for each policy: starved of rate, a layer recovers less than it could.
 
 Two targets. Contributions, shares of the full-parameter gain, are what a suggestion predicts; where
 full-parameter RL collapsed they mean nothing. Shares of the best layer's gain rank the layers just
@@ -168,7 +169,18 @@ def load_examples(roots: Sequence[Path]) -> Loaded:
             left_out.append(f"{folder}: {reading.refusal}")
             if reading.nothing_gained is None:
                 ranked_only.append(example)
-    return Loaded(tuple(examples), tuple(left_out), tuple(ranked_only))
+    own = {_about(each): each for each in (*examples, *ranked_only) if each.rates == "own"}
+    shared = [each for each in examples if each.rates == "shared" and _about(each) in own]
+    left_out += [
+        f"{each.name} at a shared learning rate: it was measured again, with a rate for each policy."
+        for each in shared
+    ]
+    kept = tuple(each for each in examples if each not in shared)
+    return Loaded(kept, tuple(left_out), tuple(ranked_only))
+
+
+def _about(example: Example) -> tuple[str, str, str, str]:
+    return example.weights_hash, example.task, example.algorithm, example.data_hash
 
 
 def make_example(reading: Reading, table: FeatureTable, records: Sequence[RunRecord]) -> Example:
