@@ -1,8 +1,8 @@
 """Measured sweeps with the features of their models: what a predictor learns from.
 
 A sweep without features teaches nothing, and one in which no layer gained: it is left out, and the
-caller is told which and why. So is a sweep at a shared rate where the same model, data and algorithm
-have one with a rate for each policy: starved of rate, a layer recovers less than it could.
+caller is told which and why. So is a sweep at a shared rate where the same model, data and
+algorithm have one with a rate for each policy: starved of rate, a layer recovers less than it could.
 
 Two targets. Contributions, shares of the full-parameter gain, are what a suggestion predicts; where
 full-parameter RL collapsed they mean nothing. Shares of the best layer's gain rank the layers just
@@ -172,7 +172,7 @@ def load_examples(roots: Sequence[Path]) -> Loaded:
     own = {_about(each): each for each in (*examples, *ranked_only) if each.rates == "own"}
     shared = [each for each in examples if each.rates == "shared" and _about(each) in own]
     left_out += [
-        f"{each.name} at a shared learning rate: it was measured again, with a rate for each policy."
+        f"{each.name} at a shared learning rate: it was measured again at a rate for each policy."
         for each in shared
     ]
     kept = tuple(each for each in examples if each not in shared)
