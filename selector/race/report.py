@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from layerpick.selector.race.result import RaceResult
@@ -10,7 +11,7 @@ from layerpick.selector.race.result import RaceResult
 
 def print_race(result: RaceResult, console: Console) -> None:
     """The arms, best first, then the sentence that matters."""
-    table = Table(title=f"{result.model} · {result.task} · {result.algorithm}: race")
+    table = Table(title=escape(f"{result.model} · {result.task} · {result.algorithm}: race"))
     for heading in ("layer", "predicted", "steps", "late reward", "chance best", "score"):
         table.add_column(heading, justify="right")
     order = sorted(
@@ -25,7 +26,7 @@ def print_race(result: RaceResult, console: Console) -> None:
             str(arm.steps),
             f"{sum(late) / len(late):.3f}" if late else "",
             f"{arm.chance_best:.0%}",
-            score or (arm.failure or "left"),
+            score or escape(arm.failure or "left"),
         )
     console.print(table)
     console.print(f"Base: {result.base.mean:.3f} ± {result.base.error:.3f}. {result.basis}.")
