@@ -2,7 +2,8 @@
 
 A sweep without features teaches nothing, and one in which no layer gained: it is left out, and the
 caller is told which and why. So is a sweep at a shared rate where the same model, data and
-algorithm have one with a rate for each policy: starved of rate, a layer recovers less than it could.
+algorithm have one with a rate for each policy: starved of rate, a layer recovers less than it
+could.
 
 Two targets. Contributions, shares of the full-parameter gain, are what a suggestion predicts; where
 full-parameter RL collapsed they mean nothing. Shares of the best layer's gain rank the layers just

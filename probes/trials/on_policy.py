@@ -59,10 +59,12 @@ def chosen_steps(text: str) -> tuple[int, ...]:
     Raises LayerpickError for any that is not among STEPS.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) in STEPS for part in parts):
-        known = ", ".join(map(str, STEPS))
-        raise LayerpickError(f"--warmup-steps '{text}' must be one or more of {known}, as in 5,10.")
-    return tuple(sorted({int(part) for part in parts}))
+    known = {str(steps): steps for steps in STEPS}
+    if not set(parts) <= set(known):
+        raise LayerpickError(
+            f"--warmup-steps '{text}' must be one or more of {', '.join(known)}, as in 5,10."
+        )
+    return tuple(sorted({known[part] for part in parts}))
 
 
 class WarmUpProbe(Probe):

@@ -138,4 +138,4 @@ def header(plan: Plan, made_for: str, *notes: str) -> str:
         f"Made by layerpick {version('layerpick')} for {made_for}.",
         *notes,
     ]
-    return "".join(f"# {line}\n" for line in lines)
+    return "".join(f"# {' '.join(line.split())}\n" for line in lines)  # a name may hold line ends

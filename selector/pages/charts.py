@@ -27,6 +27,7 @@ INK, SOFT, LINE, BLUE, GREEN, ORANGE = COLOURS
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "layerpick",
+    "text.parse_math": False,
     "font.size": 10,
     "text.color": INK,
     "axes.labelcolor": INK,

@@ -97,7 +97,7 @@ def _table(part: Table) -> str:
 
 
 def _chart(part: Chart) -> str:
-    data = json.dumps(dict(part.tips), ensure_ascii=False).replace("</", "<\\/")
+    data = json.dumps(dict(part.tips), ensure_ascii=False).replace("<", "\\u003c")
     choice = ""
     if part.choices:
         options = "".join(

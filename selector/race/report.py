@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from layerpick.calibration.sweeps.paired import Measured, paired_difference
@@ -19,12 +20,12 @@ def print_race(result: RaceResult, console: Console) -> None:
     console.print(arms_table(result))
     for line in sentences(result):
         console.print(line, soft_wrap=True, highlight=False)
-    console.print(f"[bold]{result.headline}[/bold]", soft_wrap=True, highlight=False)
+    console.print(f"[bold]{escape(result.headline)}[/bold]", soft_wrap=True, highlight=False)
 
 
 def arms_table(result: RaceResult) -> Table:
     """One row for each arm; the winner's is bold."""
-    table = Table(title=f"{result.model} · {result.task} · {result.algorithm}: race")
+    table = Table(title=escape(f"{result.model} · {result.task} · {result.algorithm}: race"))
     headings = ["layer", "predicted", "steps", "late reward", "chance best", "score"]
     headings[1:1] = ["rate"] if result.rates > 1 else []
     for heading in headings:

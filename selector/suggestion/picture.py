@@ -83,6 +83,10 @@ def _strip(axis, suggestion: Suggestion, name: str) -> None:  # type: ignore[no-
 
 
 def save_picture(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a PNG, whole or not at all. A `$` in a name begins no formula."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png", metadata={"Software": "layerpick"})

@@ -63,7 +63,8 @@ def _prediction(found: Verification) -> str:
 
 def layers_table(found: Verification) -> Table:
     """One line per layer, best prediction first."""
-    title = f"{escape(found.model)} · {found.task} · {found.algorithm}: prediction and measurement"
+    title = escape(f"{found.model} · {found.task} · {found.algorithm}")
+    title += ": prediction and measurement"
     table = Table(title=title, title_justify="left")
     for heading in ("layer", "predicted", "interval", "measured", "interval held", "score"):
         table.add_column(heading, justify="right", no_wrap=True)
