@@ -25,7 +25,7 @@ from layerpick.calibration.predictors.intervals import (
     Strangeness,
 )
 from layerpick.calibration.predictors.levels import Level
-from layerpick.calibration.predictors.regressors import DepthRegressor
+from layerpick.calibration.predictors.regressors import DepthRegressor, RelativeGradientNorm
 from layerpick.calibration.sweeps.population import Population
 
 DRAWS = 4000
@@ -65,14 +65,16 @@ class CalibratedPredictor(Predictor):
         """Predict all layers of one model.
 
         Outside what was seen, intervals and draws widen by the model's strangeness, at most
-        `WIDEST` times, and the prediction is its share 1 / strangeness; the rest is depth's.
+        `WIDEST` times, and the prediction is its share 1 / strangeness; the rest is depth's. An
+        order that was not learned, but known before, is none the worse for what was not seen.
         """
         columns = columns_of(features, self.design.features, self.level)
         point, low, high = self._conformal.predict(columns)
         strangeness = self._strangeness.of(columns)
         widening = float(np.clip(strangeness, 1.0, WIDEST))
         by_depth = self._depth.predict(np.column_stack([np.zeros(len(columns)), columns]))
-        centre = by_depth + (point - by_depth) / widening
+        known_before = isinstance(self.lesson.regressor, RelativeGradientNorm)
+        centre = point if known_before else by_depth + (point - by_depth) / widening
         noise = self._draws.draw(len(point), DRAWS, np.random.default_rng(seed))
         draws = centre + widening * noise
         return Prediction(

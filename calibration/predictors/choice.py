@@ -1,6 +1,7 @@
 """What to learn for a population, and from whom: judged inside whatever has been left out already.
 
-A candidate is a regressor and the weight of the other population's sweeps. Models are left out in
+A candidate is a regressor and the weight of the other population's sweeps. A population of few
+models is too little to choose by, and learns an order known before. Models are left out in
 turn, and data sets too where models are few. Predictions of what was left out are kept, because an
 outer fold leaving out A with an inner one leaving out B needs the same fit as the other way round.
 """
@@ -14,9 +15,15 @@ from itertools import product
 import numpy as np
 
 from layerpick.calibration.judging.metrics import regret, spearman
-from layerpick.calibration.predictors.design import FEWEST_GROUPS, Design
+from layerpick.calibration.predictors.design import FEW_MODELS, FEWEST_GROUPS, Design
 from layerpick.calibration.predictors.estimator import as_others, fitted, inputs
-from layerpick.calibration.predictors.regressors import BLENDED, CANDIDATES, Blend, Regressor
+from layerpick.calibration.predictors.regressors import (
+    BLENDED,
+    CANDIDATES,
+    Blend,
+    Regressor,
+    RelativeGradientNorm,
+)
 from layerpick.calibration.sweeps.population import Population
 from layerpick.training.errors import LayerpickError
 
@@ -104,7 +111,9 @@ def choose(
             f"{len(own.groups)} with the probes of level '{left_out.design.level.name}': measure "
             f"more with `layerpick sweep`."
         )
-    if not len(others.targets):
+    if regressors is None and _few(left_out.design, left_out.population):
+        candidates = (Lesson(RelativeGradientNorm()),)
+    elif not len(others.targets):
         candidates = tuple(dict.fromkeys(Lesson(each.regressor) for each in candidates))
     inner = set(own.sweeps.tolist())
     criteria = []
@@ -114,6 +123,13 @@ def choose(
         done(1)
     best = int(np.argmax(criteria))
     return Choice(candidates[best], {str(c): v for c, v in zip(candidates, criteria, strict=True)})
+
+
+def _few(design: Design, population: Population) -> bool:
+    """Whether a population has too few models to choose by, and what is known before."""
+    models = {each.weights_hash for each in design.examples if each.population == population}
+    known = RelativeGradientNorm.FEATURE in design.features
+    return known and 0 < len(models) < FEW_MODELS
 
 
 def _score(

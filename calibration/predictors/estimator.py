@@ -48,9 +48,12 @@ class Others:
 class ContributionEstimator(RegressorMixin, BaseEstimator):
     """X is (rows, 1 + columns): the number of the row's sweep, then the columns of the design."""
 
-    def __init__(self, regressor: Regressor, others: Others | None = None):
+    def __init__(
+        self, regressor: Regressor, others: Others | None = None, features: tuple[str, ...] = ()
+    ):
         self.regressor = regressor
         self.others = others
+        self.features = features
 
     def fit(
         self,
@@ -80,7 +83,9 @@ class ContributionEstimator(RegressorMixin, BaseEstimator):
         targets = _same_scatter(y - means[own], own, of_sweep)
         # Hundreds of small trees: checking their settings would take as long as growing them.
         with config_context(assume_finite=True, skip_parameter_validation=True):
-            self._deviation = self.regressor.fit(Rows(columns, targets, weights, sweeps))
+            self._deviation = self.regressor.fit(
+                Rows(columns, targets, weights, sweeps, self.features)
+            )
         self.is_fitted_ = True
         return self
 
@@ -106,7 +111,7 @@ def fitted(
     design: Design, regressor: Regressor, others: Others | None = None
 ) -> ContributionEstimator:
     """Fit to a design."""
-    return ContributionEstimator(regressor, others).fit(
+    return ContributionEstimator(regressor, others, design.features).fit(
         inputs(design), design.targets, design.weights
     )
 

@@ -42,7 +42,7 @@ class ConformalRegressor:
 
         rows = _same_number(design.alike)
         self._conformal = CrossConformalRegressor(
-            ContributionEstimator(regressor, others),
+            ContributionEstimator(regressor, others, design.features),
             confidence_level=COVERAGE,
             conformity_score=AbsoluteConformityScore(sym=False),
             method="plus",

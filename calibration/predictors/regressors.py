@@ -11,7 +11,7 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,11 +40,17 @@ class Rows:
     """(rows,), float64, of mean 1."""
     sweeps: np.ndarray
     """(rows,): number of the sweep; only rows of the same sweep may be compared."""
+    features: tuple[str, ...] = ()
+    """Names of the features whose ranks are the first columns after those of the depth."""
 
     def where(self, chosen: np.ndarray) -> Rows:
         """Those rows for which `chosen` (rows,), bool, holds; their weights stay as they are."""
-        return Rows(
-            self.columns[chosen], self.targets[chosen], self.weights[chosen], self.sweeps[chosen]
+        return replace(
+            self,
+            columns=self.columns[chosen],
+            targets=self.targets[chosen],
+            weights=self.weights[chosen],
+            sweeps=self.sweeps[chosen],
         )
 
 
@@ -73,6 +79,28 @@ class DepthRegressor(Regressor):
     def fit(self, rows: Rows) -> Predict:
         """See `Regressor.fit`."""
         return _ridge(rows, np.arange(DEPTH.start, DEPTH.stop), self.alpha)
+
+
+@dataclass(frozen=True)
+class RelativeGradientNorm(Regressor):
+    """Layers by the size of their gradient relative to their weights, the largest first.
+
+    Auto-RGN's order (Surgical Fine-Tuning, arXiv 2210.11466), for where too few models were
+    measured to choose anything: only how far layers lie apart is taken from the targets, as if the
+    ranks correlated with them by `CORRELATION`.
+    """
+
+    name = "relative gradient norm"
+    FEATURE: ClassVar[str] = "relative_gradient_norm"
+    CORRELATION: ClassVar[float] = 0.6
+
+    def fit(self, rows: Rows) -> Predict:
+        """See `Regressor.fit`."""
+        column = DEPTH.stop + rows.features.index(self.FEATURE)
+        spread = float(rows.columns[:, column].std())
+        scatter = float(np.sqrt(np.average(rows.targets**2, weights=rows.weights)))
+        slope = self.CORRELATION * scatter / spread if spread else 0.0
+        return lambda columns: slope * columns[:, column]
 
 
 @dataclass(frozen=True)
@@ -286,7 +314,9 @@ CANDIDATES: tuple[Regressor, ...] = (
 """What is compared, simplest first: of equals, the first is chosen."""
 
 LARGEST_SETTING = 10_000
-FAMILIES: dict[str, type[Regressor]] = {type(each).name: type(each) for each in CANDIDATES}
+FAMILIES: dict[str, type[Regressor]] = {
+    type(each).name: type(each) for each in (*CANDIDATES, RelativeGradientNorm())
+}
 
 
 def with_own(name: str | None) -> tuple[Regressor, ...] | None:

@@ -20,6 +20,7 @@ from layerpick.calibration.predictors.regressors import (
     Blend,
     DepthRegressor,
     RandomForest,
+    RelativeGradientNorm,
     RidgeRegressor,
 )
 from layerpick.calibration.predictors.stored import (
@@ -242,6 +243,20 @@ def test_with_few_models_whole_data_sets_are_left_out_too(made_examples):
     assert set(design.sweeps[rows]) == {2, 3}
     lone = make_design(made_examples(4), LEVELS["weights"])
     assert set(lone.groups) == {f"hash-{n}" for n in range(4)}  # each asked one thing of its own
+
+
+def test_few_models_choose_nothing(made_examples):
+    examples = made_examples(4)
+    for example in examples:
+        example.features["gradient"]["relative_gradient_norm"] = example.contributions.copy()
+    few = make_design(examples, LEVELS["backward"])
+    assert choose(LeftOut(few), frozenset()).lesson == Lesson(RelativeGradientNorm())
+    asked = made_examples(5)[4].layer_features()
+    norms = np.random.default_rng(0).normal(size=len(asked.depth))
+    odd = replace(asked, probes={"relative_gradient_norm": norms}, base_reward=5.0)
+    found = CalibratedPredictor(few, Lesson(RelativeGradientNorm())).predict(odd, 0)
+    assert "outside calibration" in found.basis
+    assert (np.argsort(found.contribution) == np.argsort(norms)).all()
 
 
 def test_a_reward_never_seen_is_outside_calibration(made_examples):

@@ -10,6 +10,7 @@ from layerpick.calibration.predictors.regressors import (
     FAMILIES,
     DepthRegressor,
     PairwiseRanker,
+    RelativeGradientNorm,
     RidgeRegressor,
     Rows,
     UnitWeights,
@@ -130,3 +131,25 @@ def test_weights_of_any_scale_fit_alike(made_examples):
         for scale in (1.0, 1000.0)
     ]
     assert fits[0].predict(x) == pytest.approx(fits[1].predict(x))
+
+
+def test_the_order_known_before_needs_no_sweeps_to_agree_with_it(made_examples):
+    """Contributions that fall with the relative gradient norm do not turn the order round."""
+    examples = made_examples(6)
+    for example in examples:
+        example.features["gradient"]["relative_gradient_norm"] = -example.contributions
+    design = make_design(examples, LEVELS["backward"])
+    found = fitted(design, RelativeGradientNorm()).predict(inputs(design))
+    for sweep, example in enumerate(examples):
+        own = found[design.sweeps == sweep]
+        assert spearman(example.features["gradient"]["relative_gradient_norm"], own) > 0.99
+    # As if ranks and contributions correlated by 0.6.
+    scatter = np.std([f - m for f, m in _deviations(design, design.targets)])
+    made = np.std([f - m for f, m in _deviations(design, found)])
+    assert made / scatter == pytest.approx(0.6, rel=0.25)
+
+
+def _deviations(design, values):
+    for sweep in np.unique(design.sweeps):
+        own = values[design.sweeps == sweep]
+        yield from ((value, own.mean()) for value in own)
