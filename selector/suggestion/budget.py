@@ -22,6 +22,7 @@ import torch
 from layerpick.calibration.predictors.base import LayerFeatures, Prediction
 from layerpick.calibration.predictors.levels import LEVELS, Level
 from layerpick.calibration.predictors.position import load_position_predictor
+from layerpick.calibration.predictors.regressors import RelativeGradientNorm
 from layerpick.calibration.predictors.stored import StoredPredictor, best_predictor
 from layerpick.calibration.sweeps.population import population_of
 from layerpick.probes.base import WITH_BACKWARD, Pace, ProbeInput
@@ -33,6 +34,8 @@ from layerpick.training.batches.packed import packed_log_probs
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sweeps.multiplexed import model_label
 
+RATES_LEVEL = "one_step"
+"""The level whose probes advise a learning rate."""
 SWEEP_EPISODES = 60 * 128
 """Of one run of a sweep, at `layerpick sweep`'s own steps, prompts and group size."""
 FIRST = "backward"
@@ -94,7 +97,7 @@ def spend(
         chance = float(prediction.chance_best.max())
         if chance >= spending.confidence:
             return Spent(probed, prediction, f"certain enough, {chance:.0%}")
-        if level.name not in predictors:
+        if not _tells_more(level, shared, predictors):
             continue
         remaining = seconds - (time.perf_counter() - start)
         cost = _expected_seconds(level, shared, probed, forward)
@@ -207,8 +210,20 @@ def further_levels(
     return {
         name: _expected_seconds(level, shared, probed, forward)
         for name, level in LEVELS.items()
-        if name in predictors and not set(level.probes) <= set(probed.results)
+        if _tells_more(level, shared, predictors) and not set(level.probes) <= set(probed.results)
     }
+
+
+def _tells_more(
+    level: Level, shared: ProbeInput, predictors: Mapping[str, StoredPredictor]
+) -> bool:
+    """Whether a level ranks otherwise than the first one does, or advises a learning rate."""
+    if level.name not in predictors:
+        return False
+    population = population_of(model_label(shared.model.identity))
+    lesson = predictors[level.name].lessons[population].lesson
+    known_before = isinstance(lesson.regressor, RelativeGradientNorm)
+    return not known_before or level.name == RATES_LEVEL
 
 
 def most_candidates(layers: int) -> int:

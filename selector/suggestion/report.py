@@ -76,7 +76,7 @@ def sentences(suggestion: Suggestion) -> list[str]:
     elif suggestion.further:
         times = (f"{name} (about {in_time(s)})" for name, s in suggestion.further.items())
         lines.append(
-            f"Ranks better, not measured: {', '.join(times)}; `--budget MINUTES` goes as far as "
+            f"Not measured, and tell more: {', '.join(times)}; `--budget MINUTES` goes as far as "
             f"they last."
         )
     if suggestion.measured_by:

@@ -114,7 +114,7 @@ def test_what_dearer_levels_would_take_is_said(predictors):
     plain = suggest(rollouts=few)
     assert list(plain.further) == ["one_step", "off_policy"]
     assert 0 < 2 * plain.further["one_step"] < plain.further["off_policy"]
-    (line,) = (line for line in sentences(plain) if line.startswith("Ranks better"))
+    (line,) = (line for line in sentences(plain) if line.startswith("Not measured, and tell more"))
     assert "one_step (about" in line and "--budget MINUTES" in line
     assert not suggest(rollouts=few, probes=["weights"]).further
 
