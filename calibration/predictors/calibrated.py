@@ -97,6 +97,8 @@ class CalibratedPredictor(Predictor):
         if self.others is not None:
             seen += f", beside {_seen(self.others)} of another kind"
         seen += f"; {self.level.about}"
+        if isinstance(self.lesson.regressor, RelativeGradientNorm):
+            seen += "; ranked by relative gradient norm, for lack of measured models like it"
         if strangeness <= 1:
             return seen
         return f"outside calibration ({strangeness:.1f} times the usual distance): {seen}"

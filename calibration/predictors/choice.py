@@ -129,7 +129,7 @@ def _few(design: Design, population: Population) -> bool:
     """Whether a population has too few models to choose by, and what is known before."""
     models = {each.weights_hash for each in design.examples if each.population == population}
     known = RelativeGradientNorm.FEATURE in design.features
-    return known and 0 < len(models) < FEW_MODELS
+    return known and len(models) < FEW_MODELS
 
 
 def _score(
