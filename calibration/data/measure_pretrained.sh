@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures sweeps of pretrained models in pretrained/, each policy at its own rate. From the top of
+# Measures sweeps of pretrained models in sweeps/, each policy at its own rate. From the top of
 # the repository: bash calibration/data/measure_pretrained.sh SMOLLM2.gguf GEMMA.gguf SVAMP.json [NAME…]
 # What is there already is not measured again; a pass takes minutes, a sweep about half an hour.
 set -eu
@@ -10,13 +10,14 @@ data=calibration/data/datasets
 common=(--dtype bfloat16 --prompts 8 --group-size 8 --steps 20 --seeds 2
   --heldout-prompts 200 --heldout-samples 2 --stop '\n'
   --probes weights,hidden,gradient,one_step,off_policy --probe-prompts 16
-  --out calibration/data/pretrained)
+  --out calibration/data/sweeps)
+
 sweep() { # model, name, options
   local model=$1 name=$2 rates=2e-5,6e-5,2e-4 layers=every:3 together=10
   [ "$model" = "$smollm2" ] || { rates=5e-6,2e-5,8e-5 layers=every:2 together=9; }
   shift 2
-  "$layerpick" sweep "$model" --name "$name" --lr-grid "$rates" --layers "$layers" --policies-per-pass "$together" \
-    "${common[@]}" "$@"
+  "$layerpick" sweep "$model" --name "$name" --lr-grid "$rates" --layers "$layers" \
+    --policies-per-pass "$together" "${common[@]}" "$@"
 }
 digits=(--task math --max-new-tokens 4 --heldout-prompts 36 --heldout-samples 8
   --dataset 'reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1'
