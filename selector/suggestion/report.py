@@ -19,6 +19,8 @@ MOST_TELLING = (
 )
 """Built-in features in the order in which they are shown; every feature is in the JSON."""
 MOST_SHOWN = 6
+WIDTH = 160
+"""Of what is printed to a pipe."""
 RATES: dict[tuple[Rates, ...], str] = {
     ("shared",): "those of runs at one learning rate, as in arXiv 2607.01232",
     ("own",): "those of full and single-layer runs each at its own best learning rate",
@@ -47,8 +49,8 @@ def print_suggestion(suggestion: Suggestion, console: Console) -> None:
     """Ranked layers, then what the ranking rests on, what it cost and what the pick saves."""
     # A table narrower than its columns would lose digits; a pipe has no width of its own.
     if not console.is_terminal:
-        console.width = max(console.width, 160)
-    console.print(ranking_table(suggestion))
+        console.width = max(console.width, WIDTH)
+    console.print(fitting_table(suggestion, console))
     for line in sentences(suggestion):
         console.print(line, soft_wrap=True, highlight=False)
 
@@ -102,12 +104,22 @@ def sentences(suggestion: Suggestion) -> list[str]:
     return lines
 
 
-def ranking_table(suggestion: Suggestion) -> Table:
-    """One line per layer, best first."""
+def fitting_table(suggestion: Suggestion, console: Console) -> Table:
+    """The ranking with as many features as a console has room for, most telling first."""
+    unbounded = console.options.update(max_width=10 * WIDTH)
+    for most in range(MOST_SHOWN, 0, -1):
+        table = ranking_table(suggestion, most)
+        if console.measure(table, options=unbounded).maximum <= console.width:
+            return table
+    return ranking_table(suggestion, 0)
+
+
+def ranking_table(suggestion: Suggestion, most: int = MOST_SHOWN) -> Table:
+    """One line per layer, best first, with so many features at most."""
     task = suggestion.task
     title = f"{suggestion.model.id} · {task.name} ({task.source}) · {task.algorithm}"
     table = Table(title=escape(title), title_justify="left")
-    features = shown_features(suggestion)
+    features = shown_features(suggestion)[:most]
     for column in ("rank", "layer", "depth", "predicted", "interval", "chance best"):
         table.add_column(column, justify="right", no_wrap=True)
     for name in features:

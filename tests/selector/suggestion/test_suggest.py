@@ -1,13 +1,15 @@
 import dataclasses
 import subprocess
 import sys
+from io import StringIO
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from rich.console import Console
 
 from layerpick import Suggestion, read_suggestion, suggest
-from layerpick.selector.suggestion.report import sentences
+from layerpick.selector.suggestion.report import fitting_table, sentences
 from layerpick.training.errors import LayerpickError
 
 
@@ -151,3 +153,16 @@ def test_suggesting_takes_no_trainer_with_it(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_table_shows_as_many_features_as_there_is_room_for(suggestion, width):
+    console = Console(width=width, file=StringIO())
+    table = fitting_table(suggestion, console)
+    console.print(table)
+    printed = console.file.getvalue()
+    for column in table.columns:
+        assert str(column.header) in printed
+        assert all(str(cell) in printed for cell in column.cells)
+    everything = fitting_table(suggestion, Console(width=1000)).columns
+    assert (len(table.columns) < len(everything)) == (width < 160)

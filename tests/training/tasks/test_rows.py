@@ -90,8 +90,9 @@ def test_broken_files_name_the_line(tmp_path, content, said):
     ],
 )
 def test_bad_sources_are_one_sentence(spec, said, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    # The variables are read on import, which another test may have done.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(LayerpickError, match=said):
         open_rows(spec).draw("heldout", 500, 0)
 
