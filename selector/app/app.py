@@ -64,6 +64,18 @@ _BY_THE_MACHINE = {
 """Errors that tell of a full disk and the like, not of a mistake in a program."""
 
 
+def _refuse_broken_text(arguments: list[str]) -> None:
+    """Raise LayerpickError for what is no UTF-8: neither a record nor a tokenizer can hold it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            shown = ascii(argument[:60])
+            raise LayerpickError(
+                f"The argument {shown} is not UTF-8 text: give it in UTF-8."
+            ) from error
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; a user's mistake is one sentence on stderr and its exit code.
 
@@ -74,6 +86,7 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know fewer signs than we use
             stream.reconfigure(errors="replace")
     try:
+        _refuse_broken_text(sys.argv[1:] if arguments is None else arguments)
         result = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except LayerpickError as error:

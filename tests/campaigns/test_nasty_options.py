@@ -1,8 +1,11 @@
 """Every option of every command with a table of nasty values: a sentence, or the truth.
 
 Commands run in this process, as typed. A case ends with exit code 0, 2 or 3, or where work begins:
-at the first forward pass of a model, or after a second of any other work. One in twenty of the
-latter goes on to the end. `FUZZ_SEED` chooses which; it is printed.
+at the first forward pass of a model, or after a second of any other work. Of every option as many
+values are tried as `NASTY_VALUES` says, 12 unless told otherwise; `FUZZ_SEED` chooses which. Both
+are printed, with the number of cases.
+
+Limits: what happens once work has begun is not seen here.
 """
 
 from __future__ import annotations
@@ -10,8 +13,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import random
+import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -26,6 +32,8 @@ from layerpick.training.episodes.decoding import Decoder
 
 pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
+TRIED = int(os.environ.get("NASTY_VALUES", "12"))
+SECONDS = 1.0
 
 NUMBERS = (
     *("nan", "inf", "-1", "0", "-0.0", "1e400", "1e308", "1e-320", "1.5", "", "²", "١", "0x10"),
@@ -77,7 +85,6 @@ PLACES = (
         "/dev/full",
     ),
     *(
-        "/",
         ".",
         "file",
         "file/x",
@@ -105,7 +112,7 @@ class WorkBeganError(BaseException):
 
 
 @contextlib.contextmanager
-def ended_where_work_begins(seconds: float, to_the_end: bool) -> Iterator[None]:
+def ended_where_work_begins(seconds: float) -> Iterator[None]:
     """Raise WorkBeganError at a model's first pass, and after so many seconds."""
 
     def stop(*_: Any) -> None:
@@ -115,8 +122,7 @@ def ended_where_work_begins(seconds: float, to_the_end: bool) -> Iterator[None]:
         raise WorkBeganError(frame.f_code.co_filename if frame else "")
 
     whole = Decoder.__init__
-    if not to_the_end:
-        Decoder.__init__ = stop  # type: ignore[method-assign]
+    Decoder.__init__ = stop  # type: ignore[method-assign]
     before = signal.signal(signal.SIGALRM, too_late)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -192,7 +198,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def attempt(arguments: list[str], seconds: float, to_the_end: bool = False) -> tuple[str, str]:
+def attempt(arguments: list[str], seconds: float) -> tuple[str, str]:
     """What became of a command (its exit code, or `began`), and what it said."""
     out, err = io.StringIO(), io.StringIO()
     kept = sys.stdout, sys.stderr
@@ -200,7 +206,7 @@ def attempt(arguments: list[str], seconds: float, to_the_end: bool = False) -> t
         with (
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
-            ended_where_work_begins(seconds, to_the_end),
+            ended_where_work_begins(seconds),
         ):
             end = str(layerpick(arguments))
     except WorkBeganError:
@@ -213,3 +219,40 @@ def attempt(arguments: list[str], seconds: float, to_the_end: bool = False) -> t
     finally:
         sys.stdout, sys.stderr = kept
     return end, err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suggestion and a run, for the commands that need one."""
+    folder = tmp_path_factory.mktemp("made")
+    small = ["--prompts", "8", "--group-size", "4", "--device", "cpu"]
+    assert layerpick(["suggest", *small, "--out", str(folder / "suggested")]) == 0
+    trained = ["--layer", "3", "--steps", "1", "--heldout-prompts", "4", "--engine", "own"]
+    assert layerpick(["train", *small, *trained, "--out", str(folder / "run")]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_a_sentence_or_the_truth(name: str, made: Path, place: Path) -> None:
+    """No traceback, no exit code but those of the README, and a reason for every refusal."""
+    generator = random.Random(f"{SEED} {name}")
+    usual = typical(made)[name]
+    ends: Counter[str] = Counter()
+    wrong = []
+    for parameter in commands()[name].params:
+        values = nasty(parameter)
+        for given in generator.sample(values, min(TRIED, len(values))):
+            arguments = [*name.split(), *usual, *given]
+            end, said = attempt(arguments, SECONDS)
+            ends[end] += 1
+            refused_in_silence = end in ("2", "3") and not said.strip()
+            if end not in ("0", "2", "3", "began") or "Traceback" in said or refused_in_silence:
+                wrong.append((given, end, said[-600:]))
+            shutil.rmtree(place / "out", ignore_errors=True)
+    print(f"{name}: {sum(ends.values())} cases, seed {SEED}, {TRIED} values each: {dict(ends)}")
+    assert not wrong, f"{len(wrong)} wrong: {wrong[:4]}"
+
+
+def test_every_command_is_tried(made: Path) -> None:
+    """A command that is added here later cannot be forgotten."""
+    assert set(typical(made)) == set(commands())

@@ -41,11 +41,11 @@ def read_chat_kwargs(text: str) -> Mapping[str, Any]:
     """The values of `--chat-template-kwargs`. Raises LayerpickError unless it is a JSON object."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise LayerpickError(
-            f"--chat-template-kwargs '{text}' is not a JSON object, as "
+            f"--chat-template-kwargs '{text:.60}' is not a JSON object, as "
             f"'{{\"enable_thinking\": true}}'."
         )
     taken = sorted(values.keys() & OWN_CHAT_KWARGS)

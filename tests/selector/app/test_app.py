@@ -138,3 +138,10 @@ def test_ctrl_c_leaves_nothing_behind(arguments, tmp_path, seconds):
     if seconds > 0.5:  # before that, Python itself may still be starting
         assert process.returncode == 130
         assert "Traceback" not in err, err
+
+
+@pytest.mark.parametrize("option", ["--stop=\ud800", "--pad-token=a\udcff", "--out=\udc80"])
+def test_arguments_that_are_no_text_are_refused(option, capsys):
+    assert run(["suggest", option]) == 2
+    said = capsys.readouterr().err
+    assert "is not UTF-8 text" in said and "Traceback" not in said

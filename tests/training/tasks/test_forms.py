@@ -15,6 +15,7 @@ from layerpick.training.tasks.base import Prompt, Task, TaskSettings
 from layerpick.training.tasks.code import CodeTask
 from layerpick.training.tasks.forms import closing_token, in_words, thinking_note, with_form
 from layerpick.training.tasks.math import MathTask
+from layerpick.training.tasks.settings import read_chat_kwargs
 
 QUESTION = Prompt("What is 2 + 3?", {"prompt": "What is 2 + 3?", "answer": "5"}, "rows.jsonl:1")
 STEPS = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -191,3 +192,10 @@ def test_other_forms_are_other_sweeps(make_chat_tokenizer):
     ]
     assert len({each.identity for each in settings}) == len(settings)
     assert len({in_words(each) for each in settings}) == len(settings) - 1  # two chat templates
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[1]", "null", "1" * 5000])
+def test_chat_template_values_that_are_none_are_named(text):
+    with pytest.raises(LayerpickError, match="is not a JSON object") as refused:
+        read_chat_kwargs(text)
+    assert len(str(refused.value)) < 200
