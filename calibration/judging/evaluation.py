@@ -29,7 +29,7 @@ from layerpick.calibration.predictors.design import FEW_MODELS, make_design, usa
 from layerpick.calibration.predictors.levels import LEVELS, Level
 from layerpick.calibration.predictors.regressors import Regressor
 from layerpick.calibration.sweeps.examples import Example
-from layerpick.calibration.sweeps.population import Population
+from layerpick.calibration.sweeps.population import POPULATIONS, Population
 from layerpick.training.errors import LayerpickError
 
 By = Literal["model", "family", "task", "algorithm"]
@@ -148,16 +148,16 @@ def hold_out(
     Also returns a sentence for each group, or the level, that could not be predicted.
     """
     design = make_design(teachers, level)
-    left_out: dict[Population, LeftOut] = {}
+    known = {*design.models.tolist(), *design.data.tolist()}
+    left_out = {population: LeftOut(design, population) for population in POPULATIONS}
     fitted: dict[tuple[Population, frozenset[str]], CalibratedPredictor] = {}
     found: dict[Example, HeldOut] = {}
     notes = []
     for (population, _), group in _groups(asked, level, by).items():
-        out = _left_out(teachers, group, by) & {*design.models.tolist(), *design.data.tolist()}
+        out = _left_out(teachers, group, by) & known
         if (population, out) not in fitted:
-            known = left_out.setdefault(population, LeftOut(design, population))
             try:
-                choice = choose(known, out, regressors, done)
+                choice = choose(left_out[population], out, regressors, done)
             except LayerpickError as error:
                 notes.append(f"{level.name}, without the {by} of {group[0].name}: {error}")
                 continue

@@ -41,9 +41,6 @@ class Prediction:
     """What the prediction rests on, in words."""
     rates: tuple[Rates, ...] = ()
     """Kinds of the sweeps learned from: at a shared learning rate, or each policy at its own."""
-    draws: np.ndarray | None = None
-    """(draws, layers), float64: contributions of all layers drawn together, of which
-    `chance_best` is made; None where a predictor has none."""
 
 
 class Predictor(ABC):

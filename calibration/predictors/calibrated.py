@@ -25,7 +25,7 @@ from layerpick.calibration.predictors.intervals import (
     Strangeness,
 )
 from layerpick.calibration.predictors.levels import Level
-from layerpick.calibration.predictors.regressors import DepthRegressor, RelativeGradientNorm
+from layerpick.calibration.predictors.regressors import DepthRegressor
 from layerpick.calibration.sweeps.population import Population
 
 DRAWS = 4000
@@ -45,7 +45,7 @@ class CalibratedPredictor(Predictor):
         self.others = others if lesson.others else None
         theirs = as_others(others, lesson.others)
         self._conformal = ConformalRegressor(self.design, lesson.regressor, theirs)
-        self._depth = fitted(self.design, DEPTH_ALONE, theirs)
+        self._depth = None if lesson.known_before else fitted(self.design, DEPTH_ALONE, theirs)
         self._draws = ResidualDraws(
             self._conformal.residuals, self.design.errors, self.design.sweeps
         )
@@ -72,20 +72,19 @@ class CalibratedPredictor(Predictor):
         point, low, high = self._conformal.predict(columns)
         strangeness = self._strangeness.of(columns)
         widening = float(np.clip(strangeness, 1.0, WIDEST))
-        by_depth = self._depth.predict(np.column_stack([np.zeros(len(columns)), columns]))
-        known_before = isinstance(self.lesson.regressor, RelativeGradientNorm)
-        centre = point if known_before else by_depth + (point - by_depth) / widening
+        centre = point
+        if self._depth is not None:
+            by_depth = self._depth.predict(np.column_stack([np.zeros(len(columns)), columns]))
+            centre = by_depth + (point - by_depth) / widening
         noise = self._draws.draw(len(point), DRAWS, np.random.default_rng(seed))
-        draws = centre + widening * noise
         return Prediction(
             contribution=centre,
             low=centre - widening * (point - low),
             high=centre + widening * (high - point),
-            chance_best=chance_of_best(draws),
+            chance_best=chance_of_best(centre + widening * noise),
             coverage=COVERAGE,
             basis=self._basis(strangeness),
             rates=tuple(sorted({example.rates for example in self.design.examples})),
-            draws=draws,
         )
 
     def strangeness(self, features: LayerFeatures) -> float:
@@ -93,11 +92,11 @@ class CalibratedPredictor(Predictor):
         return self._strangeness.of(columns_of(features, self.design.features, self.level))
 
     def _basis(self, strangeness: float) -> str:
-        seen = f"{_seen(self.design)}"
+        seen = _seen(self.design)
         if self.others is not None:
             seen += f", beside {_seen(self.others)} of another kind"
         seen += f"; {self.level.about}"
-        if isinstance(self.lesson.regressor, RelativeGradientNorm):
+        if self.lesson.known_before:
             seen += "; ranked by relative gradient norm, for lack of measured models like it"
         if strangeness <= 1:
             return seen

@@ -44,6 +44,11 @@ class Lesson:
     others: float = 0.0
     """Weight of the other population's sweeps together, the own ones' being 1."""
 
+    @property
+    def known_before(self) -> bool:
+        """Whether its order of the layers is not learned from any sweep."""
+        return isinstance(self.regressor, RelativeGradientNorm)
+
     def __str__(self) -> str:
         return f"{self.regressor}, others × {self.others:g}" if self.others else str(self.regressor)
 
@@ -65,7 +70,14 @@ class LeftOut:
         self.design = design
         self.population = population
         self._inputs = inputs(design)
+        self._rest: dict[frozenset[str], tuple[Design, Design]] = {}
         self._kept: dict[tuple[Lesson, frozenset[str]], np.ndarray] = {}
+
+    def rest(self, groups: frozenset[str]) -> tuple[Design, Design]:
+        """The own rows and the others, without these groups."""
+        if groups not in self._rest:
+            self._rest[groups] = self.design.without(groups).of(self.population)
+        return self._rest[groups]
 
     def predictions(self, lesson: Lesson, groups: frozenset[str]) -> np.ndarray:
         """(rows,), float64: predictions of the rows left out, not a number elsewhere."""
@@ -74,7 +86,7 @@ class LeftOut:
             return np.mean([self.predictions(each, groups) for each in members], axis=0)
         if (lesson, groups) not in self._kept:
             out = self.design.rows_of(groups)
-            own, others = self.design.only(~out).of(self.population)
+            own, others = self.rest(groups)
             fit = fitted(own, lesson.regressor, as_others(others, lesson.others))
             found = np.full(len(out), np.nan)
             found[out] = fit.predict(self._inputs[out])
@@ -100,11 +112,11 @@ def choose(
     """Choose by what is not in `groups`, each model (or data set) left out together with these.
 
     The criterion is the mean of ρ − regret, over the sweeps left out together and then over what
-    was left out. `done` is told of each candidate. Raises LayerpickError with too little to leave
+    was left out. `done` is told of all `lessons`, however many are candidates. Raises LayerpickError with too little to leave
     out.
     """
-    candidates = lessons(left_out.population, regressors)
-    own, others = left_out.design.without(groups).of(left_out.population)
+    candidates = compared = lessons(left_out.population, regressors)
+    own, others = left_out.rest(groups)
     if len(own.groups) < FEWEST_GROUPS:
         raise LayerpickError(
             f"A predictor needs measured sweeps of at least {FEWEST_GROUPS} models, and there are "
@@ -120,7 +132,7 @@ def choose(
     for lesson in candidates:
         scores = [_score(left_out, lesson, groups, group, inner) for group in own.groups]
         criteria.append(float(np.mean(scores)))
-        done(1)
+        done(len(compared) // len(candidates))
     best = int(np.argmax(criteria))
     return Choice(candidates[best], {str(c): v for c, v in zip(candidates, criteria, strict=True)})
 

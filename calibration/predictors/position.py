@@ -62,16 +62,15 @@ class PositionPredictor(Predictor):
         tail = (1 - self._settings.coverage) / 2
         low, high = np.quantile(self.residuals, [tail, 1 - tail])
         generator = np.random.default_rng(seed)
-        draws = mean + generator.choice(self.residuals, size=(DRAWS, len(mean)))
+        noise = generator.choice(self.residuals, size=(DRAWS, len(mean)))
         return Prediction(
             contribution=mean,
             low=mean + low,
             high=mean + high,
-            chance_best=chance_of_best(draws),
+            chance_best=chance_of_best(mean + noise),
             coverage=self._settings.coverage,
             basis=BASIS,
             rates=("shared",),
-            draws=draws,
         )
 
 

@@ -24,11 +24,11 @@ from typing import Literal
 
 import numpy as np
 
-from layerpick.calibration.paths import SHIPPED_PREDICTORS
+from layerpick.calibration.predictors.stored import own_or_shipped
 from layerpick.calibration.sweeps.features import FeatureTable, read_features
 from layerpick.calibration.sweeps.store import read_folder, sweep_folders
 from layerpick.training.errors import LayerpickError
-from layerpick.training.files import cache_folder, write_text
+from layerpick.training.files import write_text
 from layerpick.training.reading import read_record
 from layerpick.training.sweeps.records import RunRecord
 from layerpick.training.values import Count, Positive, Record
@@ -170,8 +170,8 @@ def write_rates(rates: StoredRates, folder: Path) -> Path:
 
 def load_rates() -> StoredRates | None:
     """The user's own, or else the shipped one; None where there is neither."""
-    for folder in (cache_folder() / "predictors", SHIPPED_PREDICTORS):
-        if (folder / RATES_FILE).is_file():
-            remedy = "delete it, and run `layerpick calibrate` to make it again"
-            return read_record(folder / RATES_FILE, StoredRates, "advice on rates", remedy)
-    return None
+    path = own_or_shipped(RATES_FILE)
+    if not path.is_file():
+        return None
+    remedy = "delete it, and run `layerpick calibrate` to make it again"
+    return read_record(path, StoredRates, "advice on rates", remedy)

@@ -198,6 +198,12 @@ def user_predictors() -> Path:
     return cache_folder() / "predictors"
 
 
+def own_or_shipped(name: str) -> Path:
+    """A file beside the predictors: the user's own, or else the shipped one."""
+    own = user_predictors() / name
+    return own if own.is_file() else SHIPPED_PREDICTORS / name
+
+
 def available_predictors() -> dict[str, StoredPredictor]:
     """The user's own predictors, and the shipped ones of the levels that these lack."""
     return {**load_predictors(SHIPPED_PREDICTORS), **load_predictors(user_predictors())}

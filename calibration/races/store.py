@@ -10,7 +10,7 @@ from typing import Literal
 from layerpick.calibration.judging.evaluation import hold_out
 from layerpick.calibration.predictors.choice import Progress
 from layerpick.calibration.predictors.levels import LEVELS, Level
-from layerpick.calibration.predictors.stored import SHIPPED_PREDICTORS, user_predictors
+from layerpick.calibration.predictors.stored import own_or_shipped
 from layerpick.calibration.races.curves import SweepCurves, read_curves
 from layerpick.calibration.races.foresight import Foresight
 from layerpick.calibration.races.rule import RaceRule, learn_rule
@@ -55,7 +55,7 @@ def curves_of(
 ) -> list[SweepCurves]:
     """The curves of the examples' sweeps, each with its prediction made without its model."""
     held_out, _ = hold_out(examples, examples, level, "model", done)
-    predicted = {_about(example): example for example in held_out}
+    predicted = {example.about: example for example in held_out}
     found = []
     for folder in dict.fromkeys(folder for root in roots for folder in sweep_folders(root)):
         records = read_folder(folder)
@@ -64,10 +64,6 @@ def curves_of(
             curves = read_curves(records, held_out[example].prediction.contribution)
             found += [curves] if curves is not None else []
     return found
-
-
-def _about(example: Example) -> tuple[str, str, str, str]:
-    return example.weights_hash, example.task, example.algorithm, example.data_hash
 
 
 def learn_rules(curves: Mapping[str, Sequence[SweepCurves]]) -> StoredRules:
@@ -102,8 +98,7 @@ def find_rule(level: str, budget: float) -> StoredRule:
     The user's own file counts before the shipped one; a level without rules takes those of the
     nearest cheaper one. Raises LayerpickError for a budget that no rule is cheap enough for.
     """
-    own = user_predictors() / RULES_FILE
-    path = own if own.is_file() else SHIPPED_PREDICTORS / RULES_FILE
+    path = own_or_shipped(RULES_FILE)
     remedy = f"delete it, or make it again with `{MADE_BY}`"
     rules = read_record(path, StoredRules, "rules of races", remedy).rules
     order = list(LEVELS)

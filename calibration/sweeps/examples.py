@@ -109,6 +109,11 @@ class Example(TrainingExample):
     """Whether the best layer's gain stands for that of full-parameter RL, which has none."""
 
     @property
+    def about(self) -> tuple[str, str, str, str]:
+        """What it measured, as the settings of its runs say it."""
+        return self.weights_hash, self.task, self.algorithm, self.data_hash
+
+    @property
     def name(self) -> str:
         """Model × task × algorithm, in words."""
         return f"{self.model} · {self.task} · {self.algorithm}"
@@ -170,18 +175,14 @@ def load_examples(roots: Sequence[Path]) -> Loaded:
             left_out.append(f"{folder}: {reading.refusal}")
             if reading.nothing_gained is None:
                 ranked_only.append(example)
-    own = {_about(each): each for each in (*examples, *ranked_only) if each.rates == "own"}
-    shared = [each for each in examples if each.rates == "shared" and _about(each) in own]
+    own = {each.about for each in (*examples, *ranked_only) if each.rates == "own"}
+    shared = [each for each in examples if each.rates == "shared" and each.about in own]
     left_out += [
         f"{each.name} at a shared learning rate: it was measured again at a rate for each policy."
         for each in shared
     ]
     kept = tuple(each for each in examples if each not in shared)
     return Loaded(kept, tuple(left_out), tuple(ranked_only))
-
-
-def _about(example: Example) -> tuple[str, str, str, str]:
-    return example.weights_hash, example.task, example.algorithm, example.data_hash
 
 
 def make_example(reading: Reading, table: FeatureTable, records: Sequence[RunRecord]) -> Example:

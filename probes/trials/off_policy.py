@@ -72,10 +72,10 @@ class OffPolicyProbe(Probe):
     features = _features()
 
     def seconds(self, shared: ProbeInput, pace: Pace) -> float:
-        """Each layer's steps and judgements; passes start at it, and are half on average."""
+        """Each candidate's steps and judgements; passes start at it, and are half on average."""
         read = pace.forward * shared.share_learned_from
         steps, judged = max(shared.sizes.off_policy_steps), len(shared.sizes.off_policy_steps)
-        return read * (1 + shared.layer_count / 2 * (WITH_BACKWARD * steps + judged))
+        return read * (1 + pace.candidates / 2 * (WITH_BACKWARD * steps + judged))
 
     def ticks(self, shared: ProbeInput) -> int:
         """One per trained layer, rate and half."""

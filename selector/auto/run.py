@@ -18,11 +18,7 @@ from layerpick.selector.settings import (
     SamplingChoice,
 )
 from layerpick.selector.suggestion.result import Suggestion
-from layerpick.selector.training_run.advice import (
-    at_advised_rate,
-    check_suggestion,
-    find_suggestion,
-)
+from layerpick.selector.training_run.advice import find_suggestion
 from layerpick.selector.training_run.run import (
     TrainedRun,
     check_options,
@@ -120,6 +116,7 @@ def auto(
     def advise() -> Suggestion:
         suggestions.append(
             find_suggestion(
+                bench,
                 None,
                 place,
                 model,
@@ -132,7 +129,6 @@ def auto(
                 reporter=reporter,
             )
         )
-        check_suggestion(suggestions[0], bench)
         return suggestions[0]
 
     if strategy.layer == RACE:
@@ -145,10 +141,6 @@ def auto(
         if chosen == FULL:
             raise LayerpickError(
                 "--layer all is what --with-full compares with: use `layerpick train`."
-            )
-        if strategy.layer == "auto" and strategy.boost is None:
-            bench = at_advised_rate(
-                bench, suggestions[0] if suggestions else None, choice.learning_rate
             )
         reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
         picked = run_training(bench, chosen, choice, seed, place / "layer", reporter)

@@ -87,7 +87,7 @@ def keep_winner(
             full_parameters=sum(p.numel() for p in bench.model.model.parameters()),
             device=device_name(bench.model.device),
             versions=summaries.versions(),
-            chosen=chosen_by(race),
+            chosen=f"the winner of a race of {arms_in_words(race, ' at ')}",
             reward=bench.task.settings.reward,
             run=description.identity,
             delta=whole_checksum(folder.path),
@@ -96,12 +96,11 @@ def keep_winner(
     return folder
 
 
-def chosen_by(race: RaceDescription) -> str:
-    """How the winner was chosen, in words."""
+def arms_in_words(race: RaceDescription, at: str) -> str:
+    """The layers, and `at` which rates where these are several."""
     layers = ", ".join(map(str, dict.fromkeys(arm.layer for arm in race.arms)))
-    rates = sorted({arm.learning_rate for arm in race.arms})
-    at = f" at {' and '.join(f'{rate:g}' for rate in rates)}" if len(rates) > 1 else ""
-    return f"the winner of a race of layers {layers}{at}"
+    rates = " and ".join(f"{rate:g}" for rate in race.rates)
+    return f"layers {layers}" + (f"{at}{rates}" if len(race.rates) > 1 else "")
 
 
 def _metrics(raced: Raced, winner: int, rate: float) -> list[StepMetrics]:
@@ -144,9 +143,7 @@ def keep_records(
     `layerpick sweep` has them unless told otherwise.
     """
     # A sweep's settings say by which grid its rates are chosen, a race's do not.
-    bench = replace(
-        bench, rates="own", learning_rates=tuple(sorted({arm.learning_rate for arm in race.arms}))
-    )
+    bench = replace(bench, rates="own", learning_rates=race.rates)
     name = model_label(bench.model.identity)
     store = FolderStore(sweep_folder(sweeps, name, bench.task.name, bench.algorithm.name))
     runs = [(RunKey(kind="base", seed=race.seed), PolicyRun(), base)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,13 @@ from layerpick.calibration.races.curves import headroom_above
 from layerpick.calibration.races.rule import RUNGS, RaceRule
 from layerpick.calibration.races.store import find_rule
 from layerpick.selector.progress import Reporter
-from layerpick.selector.race.keeping import forget, keep_records, keep_winner, kept_result
+from layerpick.selector.race.keeping import (
+    arms_in_words,
+    forget,
+    keep_records,
+    keep_winner,
+    kept_result,
+)
 from layerpick.selector.race.result import ArmResult, RaceResult
 from layerpick.selector.race.settings import RaceChoice
 from layerpick.selector.suggestion import summaries
@@ -88,7 +93,7 @@ def race_layers(
     noise = step_seed(seed, SCORING_STEP)
     base = score_model(bench.model, bench.task, bench.sampling, bench.heldout, noise)
     headroom = headroom_above(base.mean)
-    reporter.note(f"Racing {judge.in_words}.")
+    reporter.note(f"Racing {arms_in_words(race, ', each at ')}.")
     raced = train_arms(
         bench,
         race,
@@ -151,14 +156,6 @@ class _Judge:
         chosen = np.sort(rule.start(predicted))
         arms = tuple(Arm(layer=policies[i][0], learning_rate=policies[i][1]) for i in chosen)
         return cls(rule, arms, predicted[chosen], tuple(rungs))
-
-    @cached_property
-    def in_words(self) -> str:
-        """The arms."""
-        rates = sorted({arm.learning_rate for arm in self.arms})
-        layers = ", ".join(map(str, dict.fromkeys(arm.layer for arm in self.arms)))
-        at = f", each at {' and '.join(f'{rate:g}' for rate in rates)}" if len(rates) > 1 else ""
-        return f"layers {layers}{at}"
 
     def stay(
         self, rung: int, alive: Sequence[int], curves: np.ndarray, headroom: float

@@ -15,7 +15,7 @@ from layerpick.selector.settings import (
     RlSettings,
     SamplingChoice,
 )
-from layerpick.selector.training_run.advice import check_suggestion, find_suggestion
+from layerpick.selector.training_run.advice import find_suggestion
 from layerpick.selector.training_run.run import default_out, make_bench
 from layerpick.selector.training_run.settings import RACE, PaceChoice
 from layerpick.training.tasks.settings import TaskSettings
@@ -52,6 +52,7 @@ def race(
     bench = make_bench(prepared, algorithm, rl, heldout or HeldOutChoice(), choice.learning_rate)
     place = out or default_out(bench, RACE, seed)
     advice = find_suggestion(
+        bench,
         Path(suggestion) if suggestion else None,
         place,
         model,
@@ -63,7 +64,6 @@ def race(
         seed=seed,
         reporter=reporter,
     )
-    check_suggestion(advice, bench)
     return race_layers(
         bench, advice, racing, seed, place, sweeps, reporter, choice.checkpoint_every
     )

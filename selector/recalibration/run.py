@@ -79,12 +79,8 @@ def calibrate(
     shipped = load_examples([SHIPPED_SWEEPS]).rankable
     loaded = load_examples([SHIPPED_SWEEPS, *own])
     examples = loaded.rankable
-    known = {(each.name, each.weights_hash, each.data_hash, each.rates) for each in shipped}
-    added = tuple(
-        each
-        for each in examples
-        if (each.name, each.weights_hash, each.data_hash, each.rates) not in known
-    )
+    known = {(each.about, each.rates) for each in shipped}
+    added = tuple(each for each in examples if (each.about, each.rates) not in known)
     notes = list(loaded.left_out)
     for sentence in notes:
         reporter.note(f"Left out: {sentence}")

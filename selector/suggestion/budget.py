@@ -22,17 +22,14 @@ import torch
 from layerpick.calibration.predictors.base import LayerFeatures, Prediction
 from layerpick.calibration.predictors.levels import LEVELS, Level
 from layerpick.calibration.predictors.position import load_position_predictor
-from layerpick.calibration.predictors.regressors import RelativeGradientNorm
 from layerpick.calibration.predictors.stored import StoredPredictor, best_predictor
-from layerpick.calibration.sweeps.population import population_of
 from layerpick.probes.base import WITH_BACKWARD, Pace, ProbeInput
 from layerpick.probes.table import find_probe
 from layerpick.probes.trials.prefixes import texts
 from layerpick.selector.progress import Reporter
-from layerpick.selector.suggestion.probing import Probed, run_probes
+from layerpick.selector.suggestion.probing import Probed, kind_of, run_probes
 from layerpick.training.batches.packed import packed_log_probs
 from layerpick.training.errors import LayerpickError
-from layerpick.training.sweeps.multiplexed import model_label
 
 RATES_LEVEL = "one_step"
 """The level whose probes advise a learning rate."""
@@ -122,12 +119,11 @@ def predict(
 
     From position alone where there is none.
     """
-    identity = shared.model.identity
-    population = population_of(model_label(identity))
+    own, population = shared.model.identity.weights_hash, kind_of(shared.model)
     asked = LayerFeatures(
         shared.model.layers.depths, probed.features, probed.rollouts.mean_reward, population
     )
-    predictor = best_predictor(predictors, probed.features, population, identity.weights_hash)
+    predictor = best_predictor(predictors, probed.features, population, own)
     if predictor is None:
         return load_position_predictor().predict(asked, shared.seed)
     return predictor.predict(asked, shared.seed)
@@ -220,10 +216,8 @@ def _tells_more(
     """Whether a level ranks otherwise than the first one does, or advises a learning rate."""
     if level.name not in predictors:
         return False
-    population = population_of(model_label(shared.model.identity))
-    lesson = predictors[level.name].lessons[population].lesson
-    known_before = isinstance(lesson.regressor, RelativeGradientNorm)
-    return not known_before or level.name == RATES_LEVEL
+    lesson = predictors[level.name].lessons[kind_of(shared.model)].lesson
+    return not lesson.known_before or level.name == RATES_LEVEL
 
 
 def most_candidates(layers: int) -> int:

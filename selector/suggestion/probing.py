@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from layerpick.calibration.sweeps.features import FeatureCost, FeatureTable
+from layerpick.calibration.sweeps.population import Population, population_of
 from layerpick.probes.base import ProbeInput, ProbeResult, ProbeSizes
 from layerpick.probes.run import run_probe
 from layerpick.probes.table import find_probe
@@ -33,6 +34,7 @@ from layerpick.training.episodes.transcripts import (
     why_no_signal,
 )
 from layerpick.training.errors import LayerpickError, NoSignalError
+from layerpick.training.models.loading import LoadedModel
 from layerpick.training.sweeps.multiplexed import model_label
 
 
@@ -165,6 +167,11 @@ def feature_table(prepared: Prepared, algorithm: Algorithm, probed: Probed) -> F
         failures={name: result.failure for name, result in results.items() if result.failure},
         versions=summaries.versions(),
     )
+
+
+def kind_of(model: LoadedModel) -> Population:
+    """Which population it belongs to, by the name that its records would have."""
+    return population_of(model_label(model.identity))
 
 
 def get_rollouts(

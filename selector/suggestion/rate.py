@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from layerpick.calibration.predictors.rates import KL_FEATURE, advised_rate, load_rates
-from layerpick.calibration.sweeps.population import population_of
 from layerpick.selector.prepare import Prepared
-from layerpick.selector.suggestion.probing import Probed
-from layerpick.training.sweeps.multiplexed import model_label
+from layerpick.selector.suggestion.probing import Probed, kind_of
 
 DIGITS = 2
 """Significant digits: it is no better known."""
@@ -19,8 +17,7 @@ def rate_of(pick: int, probed: Probed, prepared: Prepared) -> float | None:
     own, it says nothing.
     """
     rates, moved = load_rates(), probed.features.get(KL_FEATURE)
-    population = population_of(model_label(prepared.model.identity))
-    if rates is None or moved is None or population != "pretrained":
+    if rates is None or moved is None or kind_of(prepared.model) != "pretrained":
         return None
     rate = float(advised_rate(moved, probed.one_step_rate, rates.target)[pick])
     return float(f"{rate:.{DIGITS}g}")

@@ -9,7 +9,9 @@ from layerpick.selector.progress import Reporter
 from layerpick.selector.settings import ModelChoice, RlSettings, RolloutChoice, SamplingChoice
 from layerpick.selector.suggestion.result import Suggestion, read_suggestion
 from layerpick.selector.suggestion.run import suggest
+from layerpick.selector.training_run.strategy import Strategy
 from layerpick.training.errors import LayerpickError
+from layerpick.training.processes import processes
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.forms import in_words
 from layerpick.training.tasks.settings import TaskSettings
@@ -20,6 +22,7 @@ FEWEST_PROMPTS = 32
 
 
 def find_suggestion(
+    bench: Bench,
     given: Path | None,
     out: Path,
     model: ModelChoice,
@@ -32,31 +35,37 @@ def find_suggestion(
     seed: int,
     reporter: Reporter,
 ) -> Suggestion:
-    """The suggestion in a file, or that of an earlier start in `out`, or a new one, kept there."""
-    if given is not None:
-        return read_suggestion(given)
+    """The suggestion in a file, or that of an earlier start in `out`, or a new one, kept there.
+
+    Of several processes one makes it. Raises LayerpickError for one that is not about the bench.
+    """
     kept = out / SUGGESTION_FILE
-    if kept.is_file():
-        return read_suggestion(kept)
-    suggestion = suggest(
-        model,
-        task,
-        settings=settings,
-        algorithm=algorithm,
-        sampling=sampling,
-        rollouts=RolloutChoice(max(rl.prompts, FEWEST_PROMPTS), rl.group_size),
-        seed=seed,
-        reporter=reporter,
-    )
-    suggestion.save(kept)
+    with processes().first_alone():
+        if given is not None:
+            suggestion = read_suggestion(given)
+        elif kept.is_file():
+            suggestion = read_suggestion(kept)
+        else:
+            suggestion = suggest(
+                model,
+                task,
+                settings=settings,
+                algorithm=algorithm,
+                sampling=sampling,
+                rollouts=RolloutChoice(max(rl.prompts, FEWEST_PROMPTS), rl.group_size),
+                seed=seed,
+                reporter=reporter,
+            )
+            suggestion.save(kept)
+    check_suggestion(suggestion, bench)
     return suggestion
 
 
-def at_advised_rate(bench: Bench, suggestion: Suggestion | None, asked: float | None) -> Bench:
-    """The bench at the suggestion's learning rate, where it has one and none was asked for."""
-    if suggestion is None or suggestion.learning_rate is None or asked is not None:
+def at_advised_rate(bench: Bench, advice: Strategy | None, asked: float | None) -> Bench:
+    """The bench at the learning rate advised for what trains, unless another was asked for."""
+    if advice is None or advice.learning_rate is None or asked is not None:
         return bench
-    return replace(bench, learning_rates=(suggestion.learning_rate,))
+    return replace(bench, learning_rates=(advice.learning_rate,))
 
 
 def check_suggestion(suggestion: Suggestion, bench: Bench) -> None:

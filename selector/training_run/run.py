@@ -20,11 +20,7 @@ from layerpick.selector.settings import (
 )
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.suggestion.result import Suggestion
-from layerpick.selector.training_run.advice import (
-    at_advised_rate,
-    check_suggestion,
-    find_suggestion,
-)
+from layerpick.selector.training_run.advice import at_advised_rate, find_suggestion
 from layerpick.selector.training_run.engines import check_engine, engine_of
 from layerpick.selector.training_run.settings import RACE, StrategyChoice, TrainingChoice
 from layerpick.selector.training_run.strategy import (
@@ -98,37 +94,30 @@ def train(
     choice, reporter = choice or TrainingChoice(), reporter or Silent()
     racing = racing or RaceChoice()
     choice = check_options(strategy, choice, racing)  # nothing wrong should wait for the model
-    group = join(model.device)
+    join(model.device)
     prepared = prepare(model, task, settings, sampling)
     bench = make_bench(prepared, algorithm, rl, heldout or HeldOutChoice(), choice.learning_rate)
     place = Path(out) if out else default_out(bench, folder_name(strategy), seed)
 
-    advised: list[Suggestion] = []
-
     def advise() -> Suggestion:
-        with group.first_alone():
-            advice = find_suggestion(
-                Path(suggestion) if suggestion else None,
-                place,
-                model,
-                task,
-                settings=settings,
-                algorithm=algorithm,
-                sampling=sampling,
-                rl=rl,
-                seed=seed,
-                reporter=reporter,
-            )
-        check_suggestion(advice, bench)
-        advised.append(advice)
-        return advice
+        return find_suggestion(
+            bench,
+            Path(suggestion) if suggestion else None,
+            place,
+            model,
+            task,
+            settings=settings,
+            algorithm=algorithm,
+            sampling=sampling,
+            rl=rl,
+            seed=seed,
+            reporter=reporter,
+        )
 
     if strategy.layer == RACE:
         every = choice.checkpoint_every
         return winner_of(race_layers(bench, advise(), racing, seed, place, sweeps, reporter, every))
     chosen = choose_strategy(strategy, bench, advise)
-    if strategy.layer == "auto" and strategy.boost is None:
-        bench = at_advised_rate(bench, advised[0] if advised else None, choice.learning_rate)
     reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
     return run_training(bench, chosen, choice, seed, place, reporter)
 
@@ -195,6 +184,7 @@ def run_training(
 
     Trains the bench's model in place. Raises LayerpickError for whatever the user can mend.
     """
+    bench = at_advised_rate(bench, strategy, choice.learning_rate)
     description, train_in = engine_of(choice, bench, strategy.layers, strategy.boost, seed)
     group = processes()
     folder = RunFolder(out, group)

@@ -25,6 +25,8 @@ class Strategy:
     """Layers at a multiple of the rate, where everything trains."""
     chosen: str
     """How they were chosen, in words."""
+    learning_rate: float | None = None
+    """That a suggestion advises for them, if it does."""
 
     @property
     def in_words(self) -> str:
@@ -38,6 +40,8 @@ class _Ranking:
 
     layers: tuple[int, ...]
     source: str
+    learning_rate: float | None = None
+    """Advised for the first of them."""
 
 
 FULL = Strategy(None, None, "everything")
@@ -74,7 +78,8 @@ def choose_strategy(
     chosen = f"{text} by {ranking.source}" if ranking else f"{option} {text}"
     if choice.boost is not None:
         return Strategy(None, Boost(layers, choice.boost_factor), chosen)
-    return Strategy(layers, None, chosen)
+    rate = ranking.learning_rate if ranking and text == "auto" else None
+    return Strategy(layers, None, chosen, rate)
 
 
 def folder_name(choice: StrategyChoice) -> str:
@@ -91,7 +96,8 @@ def _rank(choice: StrategyChoice, bench: Bench, advise: Callable[[], Suggestion]
         source = (
             f"prediction (layer {best.layer} first, {best.predicted:.2f}, {low:.2f} … {high:.2f})"
         )
-        return _Ranking(tuple(each.layer for each in suggestion.ranked), source)
+        ranked = tuple(each.layer for each in suggestion.ranked)
+        return _Ranking(ranked, source, suggestion.learning_rate)
     settings = bench.run_settings("trl")
     reading = find_reading(choice.by_sweep, *settings.about)
     if reading is None:

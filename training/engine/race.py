@@ -65,6 +65,11 @@ class RaceDescription(Record):
     """The judge's settings, in words."""
     seed: int
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates of the arms, ascending."""
+        return tuple(sorted({arm.learning_rate for arm in self.arms}))
+
 
 class RaceStep(Record):
     """One step of the arms that took it."""

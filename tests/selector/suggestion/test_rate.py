@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from layerpick.calibration.predictors.rates import StoredRates
-from layerpick.selector.suggestion import rate
+from layerpick.selector.suggestion import probing, rate
 from layerpick.selector.training_run.advice import at_advised_rate
 
 
@@ -26,7 +26,7 @@ def prepared(name):
 
 
 def test_it_is_that_of_the_picks_own_step(probed, monkeypatch):
-    monkeypatch.setattr(rate, "model_label", lambda identity: identity.name)
+    monkeypatch.setattr(probing, "model_label", lambda identity: identity.name)
     # By hand: 1.6e-4 × √(0.04 / 0.01), and × √(0.04 / 0.16).
     assert rate.rate_of(0, probed, prepared("someone/model")) == pytest.approx(3.2e-4)
     assert rate.rate_of(1, probed, prepared("someone/model")) == pytest.approx(8e-5)
