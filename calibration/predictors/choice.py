@@ -15,11 +15,11 @@ from itertools import product
 import numpy as np
 
 from layerpick.calibration.judging.metrics import regret, spearman
+from layerpick.calibration.predictors.candidates import CANDIDATES
 from layerpick.calibration.predictors.design import FEW_MODELS, FEWEST_GROUPS, Design
 from layerpick.calibration.predictors.estimator import as_others, fitted, inputs
 from layerpick.calibration.predictors.regressors import (
     BLENDED,
-    CANDIDATES,
     Blend,
     Regressor,
     RelativeGradientNorm,
@@ -112,8 +112,8 @@ def choose(
     """Choose by what is not in `groups`, each model (or data set) left out together with these.
 
     The criterion is the mean of ρ − regret, over the sweeps left out together and then over what
-    was left out. `done` is told of all `lessons`, however many are candidates. Raises LayerpickError with too little to leave
-    out.
+    was left out. `done` is told of all `lessons`, however many are candidates. Raises
+    LayerpickError with too little to leave out.
     """
     candidates = compared = lessons(left_out.population, regressors)
     own, others = left_out.rest(groups)

@@ -16,10 +16,11 @@ from pydantic import Field, model_validator
 
 from layerpick.calibration.paths import SHIPPED_PREDICTORS
 from layerpick.calibration.predictors.calibrated import CalibratedPredictor
+from layerpick.calibration.predictors.candidates import from_settings, settings_of
 from layerpick.calibration.predictors.choice import Choice, LeftOut, Lesson, Progress, choose
 from layerpick.calibration.predictors.design import Design, make_design
 from layerpick.calibration.predictors.levels import LEVELS, Level, find_level
-from layerpick.calibration.predictors.regressors import Regressor, from_settings, settings_of
+from layerpick.calibration.predictors.regressors import Regressor
 from layerpick.calibration.sweeps.examples import TrainingExample
 from layerpick.calibration.sweeps.population import POPULATIONS, Population
 from layerpick.training.errors import LayerpickError

@@ -15,9 +15,9 @@ from layerpick.calibration.judging.baselines import BASELINES, Baseline
 from layerpick.calibration.judging.evaluation import Evaluation, find_levels, find_way, steps
 from layerpick.calibration.judging.evaluation import evaluate as judge
 from layerpick.calibration.paths import SHIPPED_SWEEPS
+from layerpick.calibration.predictors.candidates import with_own
 from layerpick.calibration.predictors.levels import find_level
 from layerpick.calibration.predictors.position import load_position_predictor
-from layerpick.calibration.predictors.regressors import with_own
 from layerpick.calibration.sweeps.examples import Example, Loaded, load_examples
 from layerpick.calibration.sweeps.population import POPULATIONS, Population
 from layerpick.selector.progress import Reporter, Silent

@@ -9,10 +9,11 @@ from pathlib import Path
 from layerpick.calibration.judging.accuracy import Estimate, compare, summarise
 from layerpick.calibration.judging.evaluation import find_levels, hold_out, steps
 from layerpick.calibration.paths import SHIPPED_SWEEPS
+from layerpick.calibration.predictors.candidates import with_own
 from layerpick.calibration.predictors.choice import lessons
 from layerpick.calibration.predictors.levels import Level
 from layerpick.calibration.predictors.rates import learn_rates, read_cases, write_rates
-from layerpick.calibration.predictors.regressors import Regressor, with_own
+from layerpick.calibration.predictors.regressors import Regressor
 from layerpick.calibration.predictors.stored import (
     StoredPredictor,
     user_predictors,

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerpick.calibration.predictors.regressors import Rows, from_settings, settings_of, with_own
+from layerpick.calibration.predictors.candidates import from_settings, settings_of, with_own
+from layerpick.calibration.predictors.regressors import Rows
 from layerpick.probes.table import find_probe
 from layerpick.probes.testing import check_probe, check_repeats, make_probe_input
 from layerpick.selector.app.app import run

@@ -10,13 +10,13 @@ import pytest
 from layerpick.calibration.judging.metrics import regret, spearman
 from layerpick.calibration.predictors import choice, stored
 from layerpick.calibration.predictors.calibrated import WIDEST, CalibratedPredictor
+from layerpick.calibration.predictors.candidates import CANDIDATES
 from layerpick.calibration.predictors.choice import LeftOut, Lesson, choose
 from layerpick.calibration.predictors.design import columns_of, make_design
 from layerpick.calibration.predictors.estimator import fitted, inputs
 from layerpick.calibration.predictors.intervals import COVERAGE, ResidualDraws
 from layerpick.calibration.predictors.levels import LEVELS
 from layerpick.calibration.predictors.regressors import (
-    CANDIDATES,
     Blend,
     DepthRegressor,
     RandomForest,

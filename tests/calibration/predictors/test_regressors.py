@@ -2,20 +2,22 @@ import numpy as np
 import pytest
 
 from layerpick.calibration.judging.metrics import spearman
+from layerpick.calibration.predictors.candidates import (
+    CANDIDATES,
+    FAMILIES,
+    from_settings,
+    settings_of,
+)
 from layerpick.calibration.predictors.design import DEPTH, make_design
 from layerpick.calibration.predictors.estimator import ContributionEstimator, fitted, inputs
 from layerpick.calibration.predictors.levels import LEVELS
 from layerpick.calibration.predictors.regressors import (
-    CANDIDATES,
-    FAMILIES,
     DepthRegressor,
     PairwiseRanker,
     RelativeGradientNorm,
     RidgeRegressor,
     Rows,
     UnitWeights,
-    from_settings,
-    settings_of,
     strongest,
 )
 from layerpick.training.errors import LayerpickError
