@@ -12,6 +12,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -23,6 +24,8 @@ __all__ = ["OnStderr", "Reporter", "Silent", "reporting"]
 
 LONG = 60.0
 """Seconds of writing that a person is told of beforehand."""
+FULL_BARS = 8
+"""Bars of what is done that stay in sight."""
 FIRST_LOOK = 10.0
 """Seconds after which the longest time that it can take is known well enough."""
 
@@ -36,12 +39,12 @@ class OnStderr:
 
     def stage(self, name: str, total: int) -> Callable[[int], None]:
         """Add a bar."""
-        bar = self._progress.add_task(name, total=total)
+        bar = self._bar(name, total)
         return lambda done: self._progress.advance(bar, done)
 
     def writing(self, name: str, episodes: int, longest: int) -> Writing:
         """Add a bar of tokens; says once how long it will take if that is long."""
-        bar = self._progress.add_task(name, total=episodes * longest, unit="tokens")
+        bar = self._bar(name, episodes * longest, unit="tokens")
 
         def show(tokens: int, total: float) -> None:
             self._progress.update(bar, completed=tokens, total=total)
@@ -51,6 +54,13 @@ class OnStderr:
     def note(self, text: str) -> None:
         """Print above the bars."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _bar(self, name: str, total: float, unit: str = "") -> TaskID:
+        """A new bar; of those that are full, only the last few stay, so that it can be seen."""
+        full = [task.id for task in self._progress.tasks if task.finished]
+        for old in full[:-FULL_BARS]:
+            self._progress.update(old, visible=False)
+        return self._progress.add_task(name, total=total, unit=unit)
 
 
 class Expectation:

@@ -55,3 +55,6 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Ignore the sentence."""
+
+
+SILENT = Silent()

@@ -91,7 +91,8 @@ def race_layers(
         reporter.note(f"{place} is finished; nothing is trained again.")
         return RaceOutcome(place, suggestion, *done)
     noise = step_seed(seed, SCORING_STEP)
-    base = score_model(bench.model, bench.task, bench.sampling, bench.heldout, noise)
+    scored = (bench.task, bench.sampling, bench.heldout, noise)
+    base = score_model(bench.model, *scored, reporter=reporter)
     headroom = headroom_above(base.mean)
     reporter.note(f"Racing {arms_in_words(race, ', each at ')}.")
     raced = train_arms(
@@ -105,8 +106,8 @@ def race_layers(
     )
     verdict = judge.verdict(raced, headroom)
     shown = sorted({*raced.finalists, *verdict.order[:2]})
-    scored = score_policies(raced.policies, bench.task, bench.sampling, bench.heldout, noise, shown)
-    scores = dict(zip(shown, scored, strict=True))
+    found = score_policies(raced.policies, *scored, shown, reporter)
+    scores = dict(zip(shown, found, strict=True))
     result = _result(bench, suggestion, raced, race, verdict, scores, base)
     folder = keep_winner(bench, place, raced, verdict.order[0], race, base, scores)
     finalists = {arm: scores[arm] for arm in raced.finalists}

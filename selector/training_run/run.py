@@ -249,7 +249,7 @@ def _score(
     bench: Bench, stream: int, seed: int, group: Processes, name: str, reporter: Reporter
 ) -> PolicyScore:
     noise, on = step_seed(seed, SCORING_STEP), bench.heldout
-    longest = bench.sampling.max_new_tokens * bench.task.max_turns
-    progress = reporter.writing(name, len(on.prompts) * on.samples // group.count, longest)
-    score = score_model(bench.model, bench.task, bench.sampling, on, noise, stream, group, progress)
+    score = score_model(
+        bench.model, bench.task, bench.sampling, on, noise, stream, group, reporter, name
+    )
     return PolicyScore.of(score)

@@ -1,6 +1,9 @@
 """What is said of how long the writing takes, on a clock of the test's own."""
 
-from layerpick.selector.progress import Expectation, in_time
+from rich.console import Console
+from rich.progress import Progress
+
+from layerpick.selector.progress import FULL_BARS, Expectation, OnStderr, in_time
 
 
 class Clock:
@@ -44,6 +47,17 @@ def test_short_writing_is_not_announced():
         clock.now += 0.5
     progress.ended(64)
     assert notes == []
+
+
+def test_of_many_full_bars_the_last_stay_in_sight():
+    progress = Progress(disable=True)
+    reporter = OnStderr(Console(quiet=True), progress)
+    for number in range(30):
+        done = reporter.stage(str(number), 1)
+        if number:  # the first is not done yet
+            done(1)
+    seen = [task.description for task in progress.tasks if task.visible]
+    assert seen == ["0", *(str(number) for number in range(29 - FULL_BARS, 30))]
 
 
 def test_times_in_words():

@@ -14,7 +14,7 @@ from layerpick.training.episodes.play import SamplingSettings, play
 from layerpick.training.episodes.trajectory import Trajectory, hash_text, share_cut
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.processes import ALONE, Processes
-from layerpick.training.progress import UNSEEN, Writing
+from layerpick.training.progress import SILENT, UNSEEN, Reporter, Writing
 from layerpick.training.tasks.base import Prompt, Task
 
 PROMPTS_SEED = 0
@@ -72,14 +72,16 @@ def score_model(
     seed: int,
     stream: int = BASE_STREAM,
     group: Processes = ALONE,
-    progress: Writing = UNSEEN,
+    reporter: Reporter = SILENT,
+    name: str = "scoring the base model",
 ) -> HeldOutScore:
-    """Score a model as it is; `stream` is that of its sampling noise.
+    """Score a model as it is; `stream` is that of its sampling noise, `name` what is reported.
 
     The processes of a group score a share of the prompts each, and all have the score.
     """
     own = group.share(len(on.prompts))
     part = HeldOut(on.prompts[own], on.samples)
+    progress = _writing(reporter, name, task, sampling, part)
     with group.in_step(model.model):
         episodes = play(
             model, task, part.prompts, part.samples, sampling,
@@ -101,9 +103,13 @@ def score_policies(
     on: HeldOut,
     seed: int,
     chosen: Sequence[int] | None = None,
+    reporter: Reporter = SILENT,
+    name: str = "scoring what was trained",
 ) -> list[HeldOutScore]:
-    """Score every policy, or the chosen ones, in order."""
-    played = play_policies(policies, task, sampling, on, seed, chosen)
+    """Score every policy, or the chosen ones, in order; `name` is what is reported."""
+    count = len(policies) if chosen is None else len(chosen)
+    progress = _writing(reporter, name, task, sampling, on, count)
+    played = play_policies(policies, task, sampling, on, seed, chosen, progress)
     return [score_of(own, on) for own in played]
 
 
@@ -114,6 +120,7 @@ def play_policies(
     on: HeldOut,
     seed: int,
     chosen: Sequence[int] | None = None,
+    progress: Writing = UNSEEN,
 ) -> list[list[Trajectory]]:
     """Every policy's episodes on these prompts, or the chosen ones' (ascending), in order."""
     asked = range(len(policies)) if chosen is None else chosen
@@ -126,9 +133,22 @@ def play_policies(
         seed=seed,
         streams=[policies.streams[policy] for policy in asked],
         make_decoder=lambda owners: policies.decoder([asked[owner] for owner in owners]),
+        progress=progress,
     )
     share = len(episodes) // len(asked)
     return [episodes[start : start + share] for start in range(0, len(episodes), share)]
+
+
+def _writing(
+    reporter: Reporter,
+    name: str,
+    task: Task,
+    sampling: SamplingSettings,
+    on: HeldOut,
+    policies: int = 1,
+) -> Writing:
+    longest = sampling.max_new_tokens * task.max_turns
+    return reporter.writing(name, policies * len(on.prompts) * on.samples, longest)
 
 
 def score_of(episodes: Sequence[Trajectory], on: HeldOut) -> HeldOutScore:

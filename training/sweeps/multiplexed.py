@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import HeldOut, HeldOutScore, score_model, score_policies
 from layerpick.training.models.defaults import REFERENCE
 from layerpick.training.models.loading import LoadedModel, ModelIdentity
+from layerpick.training.progress import SILENT, Reporter
 from layerpick.training.settings import RlSettings
 from layerpick.training.sweeps.records import Rates, RunKey, RunRecord, RunSettings
 from layerpick.training.tasks.base import Task, TaskSettings
@@ -97,9 +98,7 @@ def source_label(task: Task) -> str:
     return path.name if path.is_file() else task.source
 
 
-def run_pass(
-    bench: Bench, keys: Sequence[RunKey], on_step: Callable[[int], None] = lambda _: None
-) -> list[RunRecord]:
+def run_pass(bench: Bench, keys: Sequence[RunKey], reporter: Reporter = SILENT) -> list[RunRecord]:
     """Measure runs with the multiplexed engine: of one seed and one kind.
 
     A base score or a full run is a pass of its own; runs of layers may share layers and differ in
@@ -111,9 +110,10 @@ def run_pass(
     # The pass before has left cycles that hold its policies and their moments.
     gc.collect()
     start = time.perf_counter()
-    noise = step_seed(first.seed, SCORING_STEP)
+    scored = (bench.task, bench.sampling, bench.heldout, step_seed(first.seed, SCORING_STEP))
+    name = pass_name(keys)
     if first.kind == "base":
-        score = score_model(bench.model, bench.task, bench.sampling, bench.heldout, noise)
+        score = score_model(bench.model, *scored, reporter=reporter, name=f"scoring {name}")
         runs, scores = [PolicyRun()], [score]
     else:
         policies: Policies = (
@@ -131,14 +131,19 @@ def run_pass(
             tuple(key.learning_rate or 0.0 for key in keys),
             seed=first.seed,
             chunk_tokens=bench.chunk_tokens,
-            on_step=on_step,
+            on_step=reporter.stage(name, bench.settings.steps),
         )
-        scores = score_policies(policies, bench.task, bench.sampling, bench.heldout, noise)
+        scores = score_policies(policies, *scored, reporter=reporter, name=f"scoring {name}")
     seconds = (time.perf_counter() - start) / len(keys)
     return [
         record(bench, "multiplexed", key, run, score, seconds, len(keys))
         for key, run, score in zip(keys, runs, scores, strict=True)
     ]
+
+
+def pass_name(keys: Sequence[RunKey]) -> str:
+    """A pass by its runs."""
+    return keys[0].name if len(keys) == 1 else f"{keys[0].name} to {keys[-1].name}"
 
 
 def record(

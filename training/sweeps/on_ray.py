@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.sweeps.multiplexed import Bench
+from layerpick.training.progress import Silent
+from layerpick.training.sweeps.multiplexed import Bench, pass_name
 from layerpick.training.sweeps.parcels import Parcel, pack, unpack
 from layerpick.training.sweeps.passes import (
     Reporter,
@@ -26,7 +27,6 @@ from layerpick.training.sweeps.passes import (
     engine_of,
     facts_of,
     measure_what_fits,
-    name_of,
     note_failures,
     policies_in_pass,
 )
@@ -97,7 +97,7 @@ class RayPasses:
         for ended in self._tasks.ended(tick):
             keys = ended.call.arguments[1]
             if ended.failure is not None:
-                failures.append(f"{name_of(keys)}: {ended.failure}")
+                failures.append(f"{pass_name(keys)}: {ended.failure}")
                 self._reporter.note(f"Failed: {failures[-1]}.")
                 continue
             records, notes = ended.value
@@ -135,7 +135,7 @@ class RayPasses:
         self._warn()
         arguments = (self._job, tuple(keys), self._size, self.facts.settings)
         self._tasks.submit(
-            Call(name_of(keys), _measure, arguments, steps=self.facts.settings.steps)
+            Call(pass_name(keys), _measure, arguments, steps=self.facts.settings.steps)
         )
 
     def _value(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -152,15 +152,16 @@ class RayPasses:
             self._warned = True
 
 
-class _Notes:
-    """A reporter whose sentences travel back with the result."""
+class _Notes(Silent):
+    """A reporter whose sentences travel back with the result; `on_step` is told of the steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_step: Callable[[int], None] = lambda _: None):
         self.texts: list[str] = []
+        self._on_step = on_step
 
     def stage(self, name: str, total: int) -> Callable[[int], None]:  # noqa: ARG002
-        """Nobody watches a worker."""
-        return lambda _: None
+        """One bar stands for all workers."""
+        return self._on_step
 
     def note(self, text: str) -> None:
         """Keep the sentence."""
@@ -195,10 +196,10 @@ def _measure(
     *,
     on_step: Callable[[int], None],
 ) -> tuple[list[RunRecord], list[str]]:
-    bench, notes = _bench_of(job), _Notes()
+    bench, notes = _bench_of(job), _Notes(on_step)
     _refuse_others(bench.run_settings(job.engine), expected)
     part = keys[: policies_in_pass(bench, job.engine, size)]
-    records = measure_what_fits(bench, part, engine_of(job.engine), on_step, notes.note)
+    records = measure_what_fits(bench, part, engine_of(job.engine), notes)
     return records, notes.texts
 
 

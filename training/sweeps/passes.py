@@ -20,7 +20,7 @@ from layerpick.training.sweeps.multiplexed import Bench, run_pass
 from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
 
 ENGINES = ("multiplexed", "trl")
-Measure = Callable[[Bench, Sequence[RunKey], Callable[[int], None]], list[RunRecord]]
+Measure = Callable[[Bench, Sequence[RunKey], Reporter], list[RunRecord]]
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,7 @@ class LocalPasses:
         for keys in families:
             while keys:
                 part = keys[: self._size]
-                done = self._reporter.stage(name_of(part), self._bench.settings.steps)
-                records = measure_what_fits(
-                    self._bench, part, self._measure, done, self._reporter.note
-                )
+                records = measure_what_fits(self._bench, part, self._measure, self._reporter)
                 if len(records) < len(part):
                     self._size = len(records)
                 note_failures(records, self._reporter)
@@ -90,11 +87,7 @@ class LocalPasses:
 
 
 def measure_what_fits(
-    bench: Bench,
-    keys: Sequence[RunKey],
-    measure: Measure,
-    on_step: Callable[[int], None],
-    note: Callable[[str], None],
+    bench: Bench, keys: Sequence[RunKey], measure: Measure, reporter: Reporter
 ) -> list[RunRecord]:
     """Measure a pass, or as much of its beginning as fits into memory.
 
@@ -102,7 +95,7 @@ def measure_what_fits(
     """
     while True:
         try:
-            return measure(bench, keys, on_step)
+            return measure(bench, keys, reporter)
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
@@ -111,14 +104,9 @@ def measure_what_fits(
                     "Even a single run does not fit into memory: give fewer --prompts, a smaller "
                     "--batch-size or a shorter --max-new-tokens."
                 ) from error
-        note(f"Out of memory with {len(keys)} policies; going on with {len(keys) // 2}.")
+        reporter.note(f"Out of memory with {len(keys)} policies; going on with {len(keys) // 2}.")
         keys = keys[: len(keys) // 2]
         clear_device_cache(garbage_collection=True)
-
-
-def name_of(keys: Sequence[RunKey]) -> str:
-    """A pass by its runs."""
-    return keys[0].name if len(keys) == 1 else f"{keys[0].name} to {keys[-1].name}"
 
 
 def note_failures(records: Sequence[RunRecord], reporter: Reporter) -> None:

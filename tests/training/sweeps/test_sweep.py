@@ -70,9 +70,9 @@ def timeless(records):
 def test_a_sweep_measures_every_run_once(bench, tmp_path):
     measured = []
 
-    def counting(bench, keys, on_step):
+    def counting(bench, keys, reporter):
         measured.extend(keys)
-        return run_pass(bench, keys, on_step)
+        return run_pass(bench, keys, reporter)
 
     plan, store = SweepPlan((0, 1, 2), seeds=2), FolderStore(tmp_path / "sweep")
     records = run_sweep(bench, plan, store, counting, Silent())
@@ -92,9 +92,9 @@ def test_a_sweep_measures_every_run_once(bench, tmp_path):
 def test_with_own_rates_every_policy_is_trained_at_every_rate(bench, tmp_path):
     passes = []
 
-    def counting(bench, keys, on_step):
+    def counting(bench, keys, reporter):
         passes.append([key.name for key in keys])
-        return run_pass(bench, keys, on_step)
+        return run_pass(bench, keys, reporter)
 
     bench = replace(bench, rates="own")
     plan, folder = SweepPlan((0, 2), seeds=2, policies_per_pass=3), tmp_path / "sweep"
@@ -158,6 +158,50 @@ def test_settings_that_came_later_leave_old_hashes_alone():
     assert set(FIRST_SETTINGS) <= fields
 
 
+class Telling(Silent):
+    """What is told of stages and of what is written, by their names."""
+
+    def __init__(self):
+        self.steps, self.expected, self.written = {}, {}, {}
+
+    def stage(self, name, total):
+        self.steps[name] = 0
+        return lambda done: self.steps.update({name: self.steps[name] + done})
+
+    def writing(self, name, episodes, longest):
+        self.expected[name] = (episodes, longest)
+        self.written[name] = told = Told()
+        return told
+
+
+class Told:
+    tokens = episodes = 0
+
+    def wrote(self, tokens):
+        self.tokens += tokens
+
+    def ended(self, episodes):
+        self.episodes += episodes
+
+
+@pytest.mark.parametrize("measure", [run_pass, run_trl_pass])
+def test_scoring_tells_what_it_writes(bench, measure):
+    """The base score too: in tokens, of as many episodes as were announced."""
+    telling = Telling()
+    (base,) = measure(bench, [RunKey(kind="base", seed=0)], telling)
+    assert telling.expected == {"scoring base-seed0": (32, 4)} and not telling.steps
+    assert telling.written["scoring base-seed0"].tokens == base.tokens
+    layers = [RunKey(kind="layer", seed=0, learning_rate=1e-4, layer=layer) for layer in (0, 2)]
+    measure(bench, layers, telling)
+    assert set(telling.steps.values()) == {4}
+    assert telling.written.keys() == {
+        "scoring base-seed0",
+        *map("scoring {}".format, telling.steps),
+    }
+    for name, told in telling.written.items():
+        assert told.episodes == telling.expected[name][0]
+
+
 def test_training_raises_the_reward(bench):
     bench = replace(bench, settings=RlSettings(steps=30, prompts=4, group_size=8))
     (full,) = run_pass(bench, [RunKey(kind="full", seed=0, learning_rate=3e-3)])
@@ -168,17 +212,17 @@ def test_training_raises_the_reward(bench):
 def test_too_large_a_pass_is_halved(bench, tmp_path):
     sizes = []
 
-    def tight(bench, keys, on_step):
+    def tight(bench, keys, reporter):
         sizes.append(len(keys))
         if len(keys) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-        return run_pass(bench, keys, on_step)
+        return run_pass(bench, keys, reporter)
 
     plan = SweepPlan((0, 1, 2), policies_per_pass=3)
     records = run_sweep(bench, plan, FolderStore(tmp_path / "sweep"), tight, Silent())
     assert sizes[-4:] == [3, 1, 1, 1] and len(records) == 1 + 2 + 3
 
-    def never(bench, keys, on_step):
+    def never(bench, keys, reporter):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
     with pytest.raises(LayerpickError, match="single run does not fit"):
