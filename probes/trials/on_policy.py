@@ -24,7 +24,7 @@ from torch import nn
 from layerpick.probes.base import WITH_BACKWARD, FeatureInfo, Measurement, Pace, Probe, ProbeInput
 from layerpick.probes.trials.scores import means_over_prompts
 from layerpick.training.engine.learner import Learner, lessons_of
-from layerpick.training.engine.loop import step_seed, train
+from layerpick.training.engine.loop import Step, step_seed, train
 from layerpick.training.engine.stacked import SingleLayerPolicies, check_multiplexing
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import HeldOut, play_policies, score_model, score_of
@@ -110,7 +110,7 @@ class WarmUpProbe(Probe):
             judge = _Judge(shared, policies)
             on_done(1)
 
-            def after_step(_: int) -> None:
+            def after_step(_: Step) -> None:
                 step = next(steps)
                 on_done(1)
                 if step in times:

@@ -7,7 +7,7 @@ policy's run does not depend on which others it shares the pass with (but for ro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,7 @@ from layerpick.training.episodes.play import SamplingSettings, play
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.settings import RlSettings
-from layerpick.training.tasks.base import Task
+from layerpick.training.tasks.base import Prompt, Task
 
 
 @dataclass
@@ -47,6 +47,7 @@ class StageSeconds:
 class Step:
     """What one step of some policies was."""
 
+    prompts: Sequence[Prompt]
     groups: Mapping[int, list[list[Trajectory]]]
     """Of each policy alive, its episodes in groups of one prompt."""
     lessons: list[Lesson]
@@ -56,6 +57,15 @@ class Step:
     """Policies whose gradient was not finite, which have not moved."""
     sampling_seconds: float
     update_seconds: float
+
+    def episodes(self, policy: int) -> list[Trajectory]:
+        """A living policy's episodes, in order of prompt, then sample."""
+        return [episode for group in self.groups[policy] for episode in group]
+
+    @property
+    def signal(self) -> bool:
+        """Whether the rewards of any group of any policy differed."""
+        return any(np.any(lesson.advantages) for lesson in self.lessons)
 
 
 def train(
@@ -69,10 +79,10 @@ def train(
     *,
     seed: int,
     chunk_tokens: int = 8192,
-    on_step: Callable[[int], None] = lambda _: None,
+    on_step: Callable[[Step], None] = lambda _: None,
     spent: StageSeconds | None = None,
 ) -> list[PolicyRun]:
-    """Train all policies; returns one run for each, in order.
+    """Train all policies; returns one run for each, in order. `on_step` is shown every step.
 
     A policy whose gradient is not finite is given up and leaves the batch; the others go on.
     """
@@ -95,7 +105,7 @@ def train(
             number=number,
         )
         for policy in alive:
-            episodes = [episode for group in step.groups[policy] for episode in group]
+            episodes = step.episodes(policy)
             runs[policy].rewards.append(float(np.mean([episode.reward for episode in episodes])))
             runs[policy].losses.append(float(step.losses[policy]))
             runs[policy].tokens += sum(episode.generated for episode in episodes)
@@ -103,7 +113,7 @@ def train(
             runs[policy].failure = f"the gradient of step {number} is not finite"
         spent.sampling += step.sampling_seconds
         spent.update += step.update_seconds
-        on_step(1)
+        on_step(step)
     for policy, run in enumerate(runs):
         if run.failure is None and not policies.finite(policy):
             run.failure = "its weights are not finite"
@@ -124,7 +134,9 @@ def take_step(
 ) -> Step:
     """Step `number` (from 0) of the policies that are alive: sample, score, update."""
     start = time.perf_counter()
-    groups = _sample(policies, alive, task, sampling, settings, step_seed(seed, number))
+    seed = step_seed(seed, number)
+    prompts = task.prompts("train", settings.prompts, seed)
+    groups = _sample(policies, alive, task, sampling, prompts, settings.group_size, seed)
     sampled = time.perf_counter()
     longest = sampling.max_new_tokens * task.max_turns
     lessons: list[Lesson] = []
@@ -132,7 +144,7 @@ def take_step(
         lessons += lessons_of(policy, groups[policy], algorithm, longest)
     losses, broken = learner.update(lessons)
     updated = time.perf_counter()
-    return Step(groups, lessons, losses, broken, sampled - start, updated - sampled)
+    return Step(prompts, groups, lessons, losses, broken, sampled - start, updated - sampled)
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -145,12 +157,11 @@ def _sample(
     alive: list[int],
     task: Task,
     sampling: SamplingSettings,
-    settings: RlSettings,
+    prompts: Sequence[Prompt],
+    size: int,
     seed: int,
 ) -> dict[int, list[list[Trajectory]]]:
-    """Each living policy's episodes, in groups of one prompt."""
-    prompts = task.prompts("train", settings.prompts, seed)
-    size = settings.group_size
+    """Each living policy's episodes, in groups of `size` of one prompt."""
     episodes = play(
         policies.model,
         task,
@@ -162,5 +173,5 @@ def _sample(
         make_decoder=lambda owners: policies.decoder([alive[owner] for owner in owners]),
     )
     groups = [episodes[start : start + size] for start in range(0, len(episodes), size)]
-    share = settings.prompts
+    share = len(prompts)
     return {policy: groups[i * share : (i + 1) * share] for i, policy in enumerate(alive)}

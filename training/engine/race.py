@@ -188,9 +188,7 @@ class _Race:
             seed=self._race.seed,
             number=number,
         )
-        episodes = {
-            arm: [e for group in groups for e in group] for arm, groups in taken.groups.items()
-        }
+        episodes = {arm: taken.episodes(arm) for arm in taken.groups}
         self._steps.append(
             RaceStep(
                 step=number + 1,

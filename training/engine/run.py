@@ -15,7 +15,7 @@ from torch import nn
 
 from layerpick.training.engine.joint import JointPolicy
 from layerpick.training.engine.learner import Learner
-from layerpick.training.engine.loop import Step, step_seed, take_step
+from layerpick.training.engine.loop import Step, take_step
 from layerpick.training.engine.policies import FullPolicy, Policies
 from layerpick.training.episodes.transcripts import Transcript, transcribe
 from layerpick.training.errors import LayerpickError
@@ -163,10 +163,7 @@ class _Run:
 
     def _told(self, taken: Step) -> list[Transcript]:
         bench = self._bench
-        seed = step_seed(self._settings.seed, self._done - 1)
-        prompts = bench.task.prompts("train", bench.settings.prompts, seed)
-        episodes = [episode for group in taken.groups[0] for episode in group]
-        return transcribe(bench.model, bench.task, prompts, episodes)
+        return transcribe(bench.model, bench.task, taken.prompts, taken.episodes(0))
 
     def keep(self) -> None:
         """Write a checkpoint of the steps that are done."""
@@ -187,7 +184,7 @@ class _Run:
 
     def _metrics(self, taken: Step, seconds: float) -> StepMetrics:
         """Under TRL's names."""
-        episodes = [episode for group in taken.groups[0] for episode in group]
+        episodes = taken.episodes(0)
         rewards = [episode.reward for episode in episodes]
         written = [episode.generated for episode in episodes]
         self._tokens += sum(len(episode.tokens) for episode in episodes)
@@ -200,7 +197,7 @@ class _Run:
             "completions/mean_length": float(np.mean(written)),
             "completions/max_length": float(max(written)),
             "failed_episodes": float(sum(e.failure is not None for e in episodes)),
-            "signal": float(any(np.any(lesson.advantages) for lesson in taken.lessons)),
+            "signal": float(taken.signal),
         }
         return StepMetrics(
             step=self._done,

@@ -8,17 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from layerpick.training.episodes.transcripts import Transcript, why_no_signal
-from layerpick.training.errors import LayerpickError, NoSignalError
+from layerpick.training.engine import patience
+from layerpick.training.engine.patience import Earned, due
+from layerpick.training.episodes.transcripts import Transcript
+from layerpick.training.errors import LayerpickError
 from layerpick.training.models.freezing import Boost
 from layerpick.training.models.sharding import whole
 from layerpick.training.processes import processes
 from layerpick.training.runs.delta import DeltaOrigin, save_delta
 from layerpick.training.runs.folder import DELTA_FILE, RunFolder
 from layerpick.training.sweeps.multiplexed import Bench
-
-PATIENCE = 10
-"""Steps from the start after which a reward that never differs ends the run."""
 
 
 class NotFiniteError(LayerpickError):
@@ -46,27 +45,14 @@ def require_signal(
     told: Callable[[], Sequence[Transcript]],
     longest: int,
 ) -> None:
-    """Raise NoSignalError when `PATIENCE` of `last` steps are done and no reward ever differed.
+    """Raise NoSignalError when so many of `last` steps are done that a reward should have differed.
 
-    `told` gives the last step's episodes as text, none where they are not at hand; `longest` is the
-    most tokens of a turn.
+    `told` and `longest` are those of `layerpick.training.engine.patience`.
     """
-    if done != min(PATIENCE, last):
-        return
-    steps = folder.metrics()
-    if any(step.values.get("signal") for step in steps):
-        return
-    reward = sum(step.values.get("reward", 0.0) for step in steps) / len(steps)
-    episodes = told()
-    cause = (
-        why_no_signal(episodes, longest)
-        if episodes
-        else "give an easier or a harder data set, a higher --temperature, or a larger --group-size"
-    )
-    raise NoSignalError(
-        f"In {len(steps)} steps no group's rewards differed (mean reward {reward:.2f}), so "
-        f"nothing was learned: {cause}."
-    )
+    if due(done, last):
+        values = [step.values for step in folder.metrics()]
+        earned = [Earned(v.get("reward", 0.0), bool(v.get("signal"))) for v in values]
+        patience.require_signal(earned, told, longest)
 
 
 def save_trained(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +14,11 @@ import torch
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.engine.loop import (
     PolicyRun,
+    Step,
     step_seed,
     train,
 )
+from layerpick.training.engine.patience import Patience
 from layerpick.training.engine.policies import FullPolicy, Policies
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.episodes.play import SamplingSettings
@@ -103,7 +105,7 @@ def run_pass(bench: Bench, keys: Sequence[RunKey], reporter: Reporter = SILENT) 
 
     A base score or a full run is a pass of its own; runs of layers may share layers and differ in
     their learning rates. Records come by layer, then by rate. Raises torch.OutOfMemoryError when
-    the pass does not fit.
+    the pass does not fit, NoSignalError when no policy's rewards differ within `PATIENCE` steps.
     """
     keys = sorted(keys, key=lambda key: (key.layer or 0, key.learning_rate or 0.0))
     first = keys[0]
@@ -121,24 +123,36 @@ def run_pass(bench: Bench, keys: Sequence[RunKey], reporter: Reporter = SILENT) 
             if first.kind == "full"
             else SingleLayerPolicies(bench.model, [int(key.layer or 0) for key in keys])
         )
-        runs = train(
-            policies,
-            bench.model,
-            bench.task,
-            bench.algorithm,
-            bench.sampling,
-            bench.settings,
-            tuple(key.learning_rate or 0.0 for key in keys),
-            seed=first.seed,
-            chunk_tokens=bench.chunk_tokens,
-            on_step=reporter.stage(name, bench.settings.steps),
-        )
+        runs = _train(bench, policies, keys, reporter.stage(name, bench.settings.steps))
         scores = score_policies(policies, *scored, reporter=reporter, name=f"scoring {name}")
     seconds = (time.perf_counter() - start) / len(keys)
     return [
         record(bench, "multiplexed", key, run, score, seconds, len(keys))
         for key, run, score in zip(keys, runs, scores, strict=True)
     ]
+
+
+def _train(
+    bench: Bench, policies: Policies, keys: Sequence[RunKey], done: Callable[[int], None]
+) -> list[PolicyRun]:
+    patience = Patience(bench.model, bench.task, bench.sampling, bench.settings.steps)
+
+    def after_step(step: Step) -> None:
+        done(1)
+        patience.look(step)
+
+    return train(
+        policies,
+        bench.model,
+        bench.task,
+        bench.algorithm,
+        bench.sampling,
+        bench.settings,
+        tuple(key.learning_rate or 0.0 for key in keys),
+        seed=keys[0].seed,
+        chunk_tokens=bench.chunk_tokens,
+        on_step=after_step,
+    )
 
 
 def pass_name(keys: Sequence[RunKey]) -> str:

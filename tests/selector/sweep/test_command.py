@@ -23,13 +23,17 @@ def layerpick(runs):
 
 
 def test_a_sweep_is_measured_shown_and_drawn(layerpick, tiny, tmp_path):
-    model = tiny("llama").folder
+    model, reward = tiny("llama").folder, tmp_path / "mine.py"
+    reward.write_text(
+        "def early(completions, **_):\n    return [float(text < 'a') for text in completions]\n"
+    )
     sizes = ["--steps", 2, "--prompts", 3, "--group-size", 3, "--max-new-tokens", 3]
     data = ["--dataset", SUMS, "--template", "{expression} =", "--heldout-prompts", 4]
+    data += ["--reward", f"{reward}:early"]
     options = [*sizes, *data, "--lr-grid", "1e-4", "--seeds", 2, "--out", tmp_path]
     shown = layerpick(model, "--device", "cpu", *options)
     assert "Best: layer" in shown and "layer 2" in shown
-    # A tiny random model earns nothing, and neither does RL.
+    # Two steps at so small a rate gain nothing.
     assert "No contributions." in shown
     (folder,) = tmp_path.glob("*/math-grpo")
     assert (folder / "profile.png").read_bytes().startswith(b"\x89PNG")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from layerpick.selector.progress import Silent
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import held_out
-from layerpick.training.errors import LayerpickError
+from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.models.choosing import choose_layers
 from layerpick.training.models.defaults import read_defaults, reference_model, with_defaults
 from layerpick.training.settings import RlSettings
@@ -32,6 +33,7 @@ from layerpick.training.sweeps.multiplexed import (
     run_pass,
 )
 from layerpick.training.sweeps.one_by_one import run_trl_pass
+from layerpick.training.sweeps.passes import engine_of
 from layerpick.training.sweeps.records import RunKey
 from layerpick.training.sweeps.sweep import SweepPlan, choose_rate, run_sweep
 from layerpick.training.tasks.settings import FIRST_SETTINGS, TaskSettings
@@ -200,6 +202,32 @@ def test_scoring_tells_what_it_writes(bench, measure):
     }
     for name, told in telling.written.items():
         assert told.episodes == telling.expected[name][0]
+
+
+def test_a_sweep_that_earns_nothing_ends_with_the_cause(bench, tmp_path):
+    """Whichever engine trains; the base score is kept."""
+    said = []
+    bench.task.rewards = lambda prompts, completions: [1.0] * len(completions)
+    for engine in ("multiplexed", "trl"):
+        plan, store = SweepPlan((0, 1), engine=engine), FolderStore(tmp_path / engine)
+        with pytest.raises(
+            NoSignalError, match=r"mean reward 1\.00.* every completion is ri"
+        ) as end:
+            run_sweep(bench, plan, store, engine_of(engine), Silent())
+        said.append(str(end.value))
+        assert [record.run.kind for record in read_folder(store.folder)] == ["base"]
+    assert said[0] == said[1] and said[0].startswith("In 4 steps no group's rewards differed")
+
+
+def test_one_policy_that_earns_is_enough_to_go_on(bench):
+    """Rewards differ in the second step only, and only those of one policy."""
+    asked = count()
+    bench.task.rewards = lambda prompts, completions: [
+        float(next(asked) == 2 * 16 + 16) for _ in completions
+    ]
+    keys = [RunKey(kind="layer", seed=0, learning_rate=1e-4, layer=layer) for layer in (0, 2)]
+    first, second = run_pass(bench, keys)
+    assert first.curve == (0.0,) * 4 and second.curve == (0.0, 1 / 16, 0.0, 0.0)
 
 
 def test_training_raises_the_reward(bench):
