@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 LARGEST_RATE = 10.0
+USUAL_PROMPTS, USUAL_GROUP_SIZE = 64, 8
+"""What a suggestion reads, unless told otherwise."""
 
 TaskName = Annotated[str, Option("--task", help="math, code or agentic; see `layerpick tasks`.")]
 AlgorithmName = Annotated[
@@ -99,9 +101,9 @@ class RolloutChoice:
 
     panel: ClassVar[str] = "Sampling"
 
-    prompts: Annotated[int, Option(min=1)] = 64
+    prompts: Annotated[int | None, Option(min=1, show_default=str(USUAL_PROMPTS))] = None
     """Prompts to sample for."""
-    group_size: Annotated[int, Option(min=2)] = 8
+    group_size: Annotated[int | None, Option(min=2, show_default=str(USUAL_GROUP_SIZE))] = None
     """Completions for each prompt."""
     reuse: Annotated[Path | None, Option("--rollouts")] = None
     """Reuse rollouts from this file."""
@@ -110,6 +112,12 @@ class RolloutChoice:
     also: Path | None = None
     """Rollouts of the same model on another task, from --save-rollouts: does that task pull each
     layer the same way?"""
+
+    def __post_init__(self) -> None:
+        if self.reuse is not None and self.save is not None:
+            raise LayerpickError(
+                "--save-rollouts keeps rollouts sampled anew: leave it out with --rollouts."
+            )
 
 
 @dataclass(frozen=True)

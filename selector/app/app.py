@@ -13,6 +13,7 @@ import typer
 from layerpick.selector.app import probes as probes_command
 from layerpick.selector.app import tasks as tasks_command
 from layerpick.selector.app import zoo as zoo_command
+from layerpick.selector.app.entry import INTERRUPTED
 from layerpick.selector.auto import command as auto_command
 from layerpick.selector.comparison import command as compare_command
 from layerpick.selector.evaluation import command as evaluate_command
@@ -88,6 +89,8 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         _refuse_broken_text(sys.argv[1:] if arguments is None else arguments)
         result = app(arguments, standalone_mode=False)
+        if result == INTERRUPTED:  # typer's word for Ctrl-C
+            raise KeyboardInterrupt
         sys.stdout.flush()
     except LayerpickError as error:
         return _failed(str(error), error.exit_code)

@@ -10,7 +10,7 @@ from layerpick.selector.prepare import prepare
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.selector.settings import ModelChoice, RolloutChoice, SamplingChoice
 from layerpick.selector.suggestion import summaries
-from layerpick.selector.suggestion.probing import get_rollouts, transcripts
+from layerpick.selector.suggestion.probing import get_rollouts, refuse_contradictions, transcripts
 from layerpick.selector.suggestion.result import TaskSummary
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.episodes.transcripts import Transcript, share_readable
@@ -60,9 +60,11 @@ def rollouts(
     Raises LayerpickError for whatever the user can mend.
     """
     model = model if isinstance(model, ModelChoice) else ModelChoice(model)
-    prepared = prepare(model, task, settings or TaskSettings(), sampling or SamplingChoice())
-    choice = RolloutChoice(prompts, samples, reuse=saved)
+    sampling = sampling or SamplingChoice()
+    prepared = prepare(model, task, settings or TaskSettings(), sampling)
+    choice = RolloutChoice(prompts, samples) if saved is None else RolloutChoice(reuse=saved)
     found = get_rollouts(prepared, choice, seed, reporter or Silent())
+    refuse_contradictions(found, choice, sampling)
     told = transcripts(prepared, found)
     algorithm = make_algorithm(prepared.task.default_algorithm)
     return ShownRollouts(
@@ -73,7 +75,11 @@ def rollouts(
         mean_reward=found.mean_reward,
         cut=found.cut,
         readable=share_readable(told),
-        rollouts=tuple(_shown(each) for each in told if each.group < prompts),
+        rollouts=tuple(
+            _shown(each)
+            for index, each in enumerate(told)
+            if each.group < prompts and index % found.origin.group_size < samples
+        ),
     )
 
 

@@ -15,7 +15,12 @@ from layerpick.probes.run import run_probe
 from layerpick.probes.table import find_probe
 from layerpick.selector.prepare import Prepared
 from layerpick.selector.progress import Reporter
-from layerpick.selector.settings import RolloutChoice, SamplingChoice
+from layerpick.selector.settings import (
+    USUAL_GROUP_SIZE,
+    USUAL_PROMPTS,
+    RolloutChoice,
+    SamplingChoice,
+)
 from layerpick.selector.suggestion import summaries
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.episodes.rollouts import (
@@ -36,6 +41,15 @@ from layerpick.training.episodes.transcripts import (
 from layerpick.training.errors import LayerpickError, NoSignalError
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.sweeps.multiplexed import model_label
+
+_SAME_TASK = {
+    "task": "another task",
+    "data": "other data",
+    "prompt_form": "another prompt form",
+    "max_turns": "another --max-turns",
+    "settings_hash": "another reward, or other settings of the task",
+}
+"""What of their origin rollouts must share with whoever reuses them, in words where they do not."""
 
 
 @dataclass(frozen=True)
@@ -184,25 +198,25 @@ def get_rollouts(
         expected = rollout_origin(
             model, task, rollouts.origin.prompts, rollouts.origin.group_size, sampling, seed
         )
-        # Other sampling settings are the file's business; other data make it useless.
-        older = rollouts.origin.prompt_form is None
-        for name in ("task", "data", *(() if older else ("prompt_form",))):
-            if getattr(rollouts.origin, name) != getattr(expected, name):
+        # Other sampling settings are the file's business; another task makes it useless.
+        for name, said in _SAME_TASK.items():
+            if getattr(rollouts.origin, name) not in (None, getattr(expected, name)):
                 raise LayerpickError(
-                    f"{choice.reuse} was sampled with another {name.replace('_', ' ')}: sample "
-                    f"anew, or give the model, task and data set that it was made with."
+                    f"{choice.reuse} was sampled with {said}: sample anew, or give the model, "
+                    f"task, data set and reward that it was made with."
                 )
         return rollouts
+    prompts, group_size = choice.prompts or USUAL_PROMPTS, choice.group_size or USUAL_GROUP_SIZE
     progress = reporter.writing(
         "sampling rollouts",
-        choice.prompts * choice.group_size,
+        prompts * group_size,
         sampling.max_new_tokens * task.max_turns,
     )
     rollouts = sample_rollouts(
         model,
         task,
-        prompts=choice.prompts,
-        group_size=choice.group_size,
+        prompts=prompts,
+        group_size=group_size,
         sampling=sampling,
         seed=seed,
         progress=progress,
@@ -216,10 +230,9 @@ def refuse_contradictions(
     rollouts: Rollouts, choice: RolloutChoice, sampling: SamplingChoice
 ) -> None:
     """Raise LayerpickError where an option asks for something else than the file reused holds."""
-    usual = RolloutChoice()
     asked = {
-        "prompts": None if choice.prompts == usual.prompts else choice.prompts,
-        "group_size": None if choice.group_size == usual.group_size else choice.group_size,
+        "prompts": choice.prompts,
+        "group_size": choice.group_size,
         "max_new_tokens": sampling.max_new_tokens,
         "temperature": sampling.temperature,
     }

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from typer import Option
 
-from layerpick.selector.settings import RolloutChoice, rates_of
+from layerpick.selector.settings import USUAL_PROMPTS, rates_of
 from layerpick.training.errors import LayerpickError
 
 
@@ -46,7 +46,7 @@ class SweepChoice:
     probes: str = "all"
     """Probes whose features are kept beside the runs, for `layerpick calibrate`: as in
     `layerpick suggest`, or none."""
-    probe_prompts: Annotated[int, Option(min=2)] = RolloutChoice.prompts
+    probe_prompts: Annotated[int, Option(min=2)] = USUAL_PROMPTS
     """Prompts that they read."""
     name: str | None = None
     """Name of this sweep's folder below the model's, as math-svamp, where several data sets are

@@ -25,8 +25,9 @@ from layerpick.probes.table import PROBES
 from layerpick.selector.prepare import Prepared, default_rate, prepare
 from layerpick.selector.settings import (
     TRAINING_SAMPLING,
+    USUAL_GROUP_SIZE,
+    USUAL_PROMPTS,
     ModelChoice,
-    RolloutChoice,
     TaskSettings,
 )
 from layerpick.training.algorithms.table import make_algorithm
@@ -113,10 +114,9 @@ def main() -> None:
     parser.add_argument("--task", default="math")
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
-    usual = RolloutChoice()
     prepared = prepare(ModelChoice(), chosen.task, TaskSettings(), TRAINING_SAMPLING)
     print(f"{'':<34} {'time':>10} {'processor':>10} {'peak':>11}")
-    probe_input = make_probe_input(prepared, usual.prompts, usual.group_size)
+    probe_input = make_probe_input(prepared, USUAL_PROMPTS, USUAL_GROUP_SIZE)
     backward = {name: cost(name, probe_input, chosen.repeats) for name in BACKWARD}
     for name, each in backward.items():
         each.show(name)
@@ -125,7 +125,7 @@ def main() -> None:
     verdict = "within 1.5" if ratio <= 1.5 else "MORE THAN 1.5"
     print(f"gradient + curvature: {ratio:.2f} × the gradient alone ({verdict}); ", end="")
     print(f"attribution: {backward['attribution'].processor / alone:.2f} × more")
-    many = make_probe_input(prepared, SAMPLES // usual.group_size, usual.group_size)
+    many = make_probe_input(prepared, SAMPLES // USUAL_GROUP_SIZE, USUAL_GROUP_SIZE)
     about = f"off_policy, {SAMPLES:,} samples, 5 steps"
     cost("off_policy", many, 1).show(about, "≤ 20 s on two idle cores")
     cost("warm_up", probe_input, 1).show("warm_up, 5 steps")

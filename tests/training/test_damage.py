@@ -20,9 +20,11 @@ from layerpick.selector.verification.find import full_score
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text, writing
 from layerpick.training.models.choosing import choose_layers
+from layerpick.training.models.defaults import read_defaults
 from layerpick.training.runs.delta import DeltaOrigin, read_delta, save_delta, whole_checksum
 from layerpick.training.runs.folder import DELTA_FILE, RunDescription, RunFolder, RunResult
 from layerpick.training.tasks.rewards import call_reward
+from layerpick.training.tasks.settings import TaskSettings
 from layerpick.training.trl.options import parse_trl_options
 
 ORIGIN = DeltaOrigin(
@@ -211,6 +213,14 @@ def test_layers_that_are_none(text: str) -> None:
         choose_layers(text, 6)
 
 
+def test_a_model_cannot_ask_to_be_stopped_at_once(tmp_path: Path) -> None:
+    (tmp_path / "task.json").write_text('{"task": "math", "stop": [""]}')
+    with pytest.raises(LayerpickError, match=r"task\.json cannot be read.*stop"):
+        read_defaults(tmp_path, "math")
+    with pytest.raises(LayerpickError, match="--stop '' would end every completion"):
+        TaskSettings(stop=("a", ""))
+
+
 @pytest.mark.parametrize("option", ["deepspeed=x", "push_to_hub=true", "eval_strategy=steps"])
 def test_what_trl_cannot_do_here(option: str) -> None:
     with pytest.raises(LayerpickError, match="is not possible"):
@@ -232,6 +242,8 @@ def test_what_trl_cannot_do_here(option: str) -> None:
         ["sweep", "--temperature", "nan"],
         ["sweep", "--temperature", "inf"],
         ["sweep", "--policies-per-pass", "²"],
+        ["suggest", "--stop", ""],
+        ["train", "--stop", "x", "--stop", ""],
         ["suggest", "~nouser/x"],
         ["suggest", "no/such/[/red]"],
     ],

@@ -28,9 +28,10 @@ from layerpick.training.reading import reading
 from layerpick.training.tasks.base import Task
 from layerpick.training.tasks.forms import in_words
 from layerpick.training.tensor_files import read_tensors, save_tensors
-from layerpick.training.values import LARGEST, NonNegative
+from layerpick.training.values import LARGEST, Positive
 
 FORMAT = "layerpick-rollouts-1"
+_Size = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ class RolloutOrigin:
     task: str
     data: str
     """Fingerprint of the task's data."""
-    prompts: Annotated[int, Field(ge=1)]
-    group_size: Annotated[int, Field(ge=1)]
-    max_new_tokens: Annotated[int, Field(ge=1)]
-    max_turns: Annotated[int, Field(ge=1)]
-    temperature: NonNegative
-    seed: int
+    prompts: _Size
+    group_size: _Size
+    max_new_tokens: _Size
+    max_turns: _Size
+    temperature: Positive
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     prompt_form: str | None = None
     """The form of the prompts, in words; None in files of older versions."""
     settings_hash: str | None = None
@@ -191,7 +192,7 @@ def load_rollouts(path: Path, model: LoadedModel | None = None) -> Rollouts:
     what, remedy = "rollouts", "sample anew, with --save-rollouts"
     tensors, header = read_tensors(path, FORMAT, what, remedy, must_be_signed=False)
     with reading(path, what, remedy):
-        origin = TypeAdapter(RolloutOrigin).validate_json(header["origin"])
+        origin = TypeAdapter(RolloutOrigin).validate_json(header["origin"], strict=True)
         episodes = _episodes({name: tensor.numpy() for name, tensor in tensors.items()}, header)
         _check(episodes, origin, None if model is None else len(model.tokenizer))
     if model is not None and origin.weights_hash != model.identity.weights_hash:
@@ -207,8 +208,13 @@ def _check(episodes: Sequence[Trajectory], origin: RolloutOrigin, words: int | N
     if len(episodes) != origin.prompts * origin.group_size:
         raise ValueError(f"it holds {len(episodes)} episodes")
     for index, episode in enumerate(episodes):
-        if episode.group != episodes[index - index % origin.group_size].group:
-            raise ValueError(f"episode {index} is in another group than its neighbours")
+        if episode.group != index // origin.group_size:
+            raise ValueError(f"episode {index} is in group {episode.group}")
+        if len(episode.turns) > origin.max_turns:
+            raise ValueError(f"episode {index} has more turns than {origin.max_turns}")
+        lengths = [turn.end - turn.start for turn in episode.turns]
+        if episode.prompt_length < 1 or max(lengths, default=0) > origin.max_new_tokens:
+            raise ValueError(f"episode {index} has no prompt, or a turn that is too long")
         numbers = [episode.reward, *(turn.reward for turn in episode.turns)]
         if not all(math.isfinite(number) and abs(number) <= LARGEST for number in numbers):
             raise ValueError(f"episode {index} has a reward that is no number")
@@ -222,9 +228,9 @@ def _episodes(
 ) -> tuple[Trajectory, ...]:
     """Trajectories from arrays. Raises whatever comes of arrays that are not `save_rollouts`'s."""
     observations, failures = json.loads(header["observations"]), json.loads(header["failures"])
-    texts = [text for text in (*observations, *failures) if text is not None]
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("an observation or failure is no text")
+    for texts, kind in ((observations, str), (failures, str | None)):
+        if not isinstance(texts, list) or not all(isinstance(text, kind) for text in texts):
+            raise ValueError("an observation or failure is no text")
     whole = ("group", "lengths", "tokens", "turns_per_episode", "turn_spans")
     if any(arrays[name].dtype != np.int64 or (arrays[name] < 0).any() for name in whole):
         raise ValueError("a count is no count")
@@ -232,6 +238,8 @@ def _episodes(
         if int(arrays[counts].sum()) != len(arrays[counted]):
             raise ValueError(f"{counts} do not add up")
     cuts = arrays.get("turn_cuts", np.zeros(len(observations)))  # older files do not say
+    if not np.isin(cuts, (0, 1)).all():
+        raise ValueError("a turn is neither cut nor whole")
     turns = [
         Turn(start, end, observation, reward, bool(cut))
         for (start, end), observation, reward, cut in zip(

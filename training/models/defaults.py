@@ -30,7 +30,7 @@ class TaskDefaults:
     task: str | None = None
     dataset: str | None = None
     template: str | None = None
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     env: str | None = None
     max_turns: Annotated[int, Field(ge=1)] | None = None
     max_new_tokens: Annotated[int, Field(ge=1)] | None = None

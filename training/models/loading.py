@@ -76,9 +76,9 @@ def load_model(
     config = read_config(folder, trust_remote_code)
     tokenizer = _tokenizer(folder, pad_token, trust_remote_code)
     model = _weights(folder, config, number_format(dtype, target, config), trust_remote_code)
-    require_finite(
-        dict(model.named_parameters()), f"{name}: the weight", "the files are damaged, get new ones"
-    )
+    held = str(model.dtype).removeprefix("torch.")
+    remedy = f"get new files, or use --dtype float32 if {held} cannot hold it"
+    require_finite(dict(model.named_parameters()), f"{name}: the weight", remedy)
     with reading(folder.path / "config.json", "a model's configuration", _FETCH_AGAIN):
         layers = find_decoder_layers(model)
         model.to(target).eval().requires_grad_(False)

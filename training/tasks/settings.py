@@ -92,6 +92,12 @@ class TaskSettings:
     chat_template: str | None = field(default=None, metadata={"option": False})
     """Hash of the chat template that raw prompts go through; set by `tasks.forms.with_form`."""
 
+    def __post_init__(self) -> None:
+        if "" in self.stop:
+            raise LayerpickError(
+                "--stop '' would end every completion before its first character: leave it out."
+            )
+
     @property
     def identity(self) -> str:
         """Hash of all settings but the data set, which has its own.

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from layerpick.selector.app.app import app, run
+from layerpick.selector.app.entry import main
 
+MAIN = "from layerpick.selector.app.entry import main; main()"
 COMMANDS = [command.name for command in app.registered_commands]
 
 
@@ -59,6 +62,9 @@ def test_json_is_alone_on_stdout(layerpick, arguments, tmp_path):
         (["--reward", "nothing.py:f"], 2, "nothing.py"),
         (["--rollouts", "nothing.safetensors"], 2, "nothing.safetensors"),
         (["--revision", "main"], 2, "--revision"),
+        (["--device", "meta"], 2, "The device 'meta' holds no numbers"),
+        (["--stop", ""], 2, "--stop ''"),
+        (["--rollouts", "r", "--save-rollouts", "s"], 2, "leave it out with --rollouts"),
     ],
 )
 def test_mistakes_are_one_sentence_on_stderr(layerpick, arguments, extra, code, said):
@@ -122,7 +128,7 @@ def test_help_explains_itself_without_importing_torch(command):
 def test_ctrl_c_leaves_nothing_behind(arguments, tmp_path, seconds):
     slow = [*arguments, "--prompts", "1200", "--group-size", "16", "--probes", "weights,training"]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from layerpick.selector.app.entry import main; main()", *slow],
+        [sys.executable, "-c", MAIN, *slow],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -138,6 +144,7 @@ def test_ctrl_c_leaves_nothing_behind(arguments, tmp_path, seconds):
     if seconds > 0.5:  # before that, Python itself may still be starting
         assert process.returncode == 130
         assert "Traceback" not in err, err
+        assert err.splitlines()[-1] == "Interrupted; nothing half-written is left behind."
 
 
 @pytest.mark.parametrize("option", ["--stop=\ud800", "--pad-token=a\udcff", "--out=\udc80"])
@@ -145,3 +152,46 @@ def test_arguments_that_are_no_text_are_refused(option, capsys):
     assert run(["suggest", option]) == 2
     said = capsys.readouterr().err
     assert "is not UTF-8 text" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_knows_few_signs_gets_its_tables(arguments, monkeypatch, encoding):
+    for command in (
+        arguments,
+        ["probes"],
+        ["tasks"],
+        ["zoo", "list"],
+        ["rollouts", *arguments[1:10]],
+    ):
+        out = io.TextIOWrapper(io.BytesIO(), encoding)
+        monkeypatch.setattr(sys, "stdout", out)
+        assert run(command) == 0
+        printed = out.buffer.getvalue().decode(encoding)
+        assert len(printed) > 200, command
+
+
+@pytest.mark.parametrize("command", ["tasks", "suggest --help"])
+def test_standard_output_that_is_full_is_said(command):
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(
+            [sys.executable, "-c", MAIN, *command.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert said.returncode == 2
+    assert said.stderr.startswith("Error: ") and said.stderr.count("\n") == 1
+    assert "No space left on device" in said.stderr
+
+
+def test_a_mistake_of_ours_keeps_its_traceback_and_asks_to_be_reported(monkeypatch, capsys):
+    def broken():
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("layerpick.selector.app.app.run", broken)
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err
+    assert end.value.code == 1
+    assert said.startswith("Traceback") and "ZeroDivisionError: a bug" in said
+    assert "please report it" in said.splitlines()[-1]

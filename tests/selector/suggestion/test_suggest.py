@@ -72,7 +72,7 @@ def test_saved_rollouts_give_the_same_suggestion(tiny, settings, few, short, sug
     reused = run(tiny, settings, dataclasses.replace(few, reuse=path), short)
     assert without_times(saved) == without_times(reused) == without_times(suggestion)
     other = dataclasses.replace(settings, dataset="reasoning-gym:chain_sum?max_digits=3")
-    with pytest.raises(LayerpickError, match="sampled with another data"):
+    with pytest.raises(LayerpickError, match="sampled with other data"):
         run(tiny, other, dataclasses.replace(few, reuse=path), short)
 
 

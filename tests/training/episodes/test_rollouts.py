@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.batches.padded import collate, token_log_probs, token_values
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.rollouts import (
+    FORMAT,
     groups_with_signal,
     load_rollouts,
     sample_rollouts,
@@ -19,6 +21,7 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.models.head import log_probs_of
 from layerpick.training.tasks.base import TaskSettings
 from layerpick.training.tasks.math import MathTask
+from layerpick.training.tensor_files import read_tensors, save_tensors
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -68,6 +71,72 @@ def test_unreadable_rollouts_files(tmp_path):
     for name in ("nothing", "text", "other.safetensors"):
         with pytest.raises(LayerpickError, match=name):
             load_rollouts(tmp_path / name)
+
+
+def header_of(change):
+    """A change of the origin, or of another part of the header."""
+
+    def apply(tensors, header):
+        origin = {**json.loads(header["origin"]), **change.pop("origin", {})}
+        header.update({name: json.dumps(value) for name, value in change.items()})
+        header["origin"] = json.dumps(origin)
+
+    return apply
+
+
+def tensor_of(name, change):
+    def apply(tensors, header):
+        tensors[name] = change(tensors[name]).contiguous()
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(header_of({"origin": {"group_size": size}}) for size in (10**9, 2, -1, 0, None, 4.5)),
+        header_of({"origin": {"prompts": 2, "group_size": 8}}),
+        header_of({"origin": {"prompts": 8, "group_size": 2}}),
+        header_of({"origin": {"prompts": True}}),
+        header_of({"origin": {"max_new_tokens": 10**30}}),
+        header_of({"origin": {"max_new_tokens": 1}}),
+        header_of({"origin": {"temperature": 0}}),
+        header_of({"origin": {"temperature": float("nan")}}),
+        header_of({"origin": {"seed": -1}}),
+        header_of({"observations": [None] * 16}),
+        header_of({"observations": "x" * 16}),
+        header_of({"failures": [1] * 16}),
+        header_of({"failures": []}),
+        tensor_of("group", lambda group: group.flip(0)),
+        tensor_of("group", lambda group: group * 0),
+        tensor_of("rewards", lambda rewards: rewards * float("nan")),
+        tensor_of("rewards", lambda rewards: rewards + float("inf")),
+        tensor_of("rewards", lambda rewards: rewards + 1e300),
+        tensor_of("rewards", lambda rewards: rewards[:-1]),
+        tensor_of("turn_rewards", lambda rewards: rewards * float("nan")),
+        tensor_of("tokens", lambda tokens: tokens + 258),
+        tensor_of("tokens", lambda tokens: tokens - 10**6),
+        tensor_of("tokens", lambda tokens: tokens.float()),
+        tensor_of("tokens", lambda tokens: tokens[:-1]),
+        tensor_of("lengths", lambda lengths: lengths.flip(0) * 2),
+        tensor_of("turn_spans", lambda spans: spans * 0),
+        tensor_of("turn_spans", lambda spans: spans + 2**40),
+        tensor_of("turn_cuts", lambda cuts: cuts + 2),
+        tensor_of("turns_per_episode", lambda turns: turns * 0),
+        lambda tensors, header: tensors.pop("tokens"),
+        lambda tensors, header: header.pop("origin"),
+    ],
+)
+def test_a_file_that_contradicts_itself_is_refused(rollouts, tiny, tmp_path, change):
+    """Forged with care: its checksum is right, one field is not."""
+    path = tmp_path / "r.safetensors"
+    save_rollouts(rollouts, path)
+    tensors, header = read_tensors(path, FORMAT, "", "")
+    change(tensors, header)
+    save_tensors(path, tensors, header)
+    with pytest.raises(LayerpickError, match=r"r\.safetensors cannot be read as rollouts") as error:
+        load_rollouts(path, tiny("qwen3"))
+    assert "\n" not in str(error.value)
 
 
 def hand_made():

@@ -1,8 +1,10 @@
 import json
+import pickle
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration
 
 from layerpick.training.errors import LayerpickError
@@ -74,9 +76,33 @@ def test_missing_shard(folder):
     assert "lacks 1 of its 2 weight files" in refusal(folder)
 
 
-def test_weights_without_a_layer(folder, tiny):
-    from safetensors.torch import load_file, save_file
+@pytest.mark.parametrize(
+    "index", ["{}", "[]", "{", '{"weight_map": {}}', '{"weight_map": {"a": "../b.safetensors"}}']
+)
+def test_index_of_nothing(folder, index):
+    (folder / "model.safetensors.index.json").write_text(index)
+    message = refusal(folder)
+    assert "model.safetensors.index.json cannot be read as an index of weight files" in message
 
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers(folder, value):
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.down_proj.weight"
+    tensors[name][3, 5] = value
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert f"the weight {name} holds values that are infinite or not numbers" in refusal(folder)
+
+
+def test_weights_too_large_for_the_format_asked_for(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] *= 1e6
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_model(str(folder)).layers
+    assert "float16 cannot hold it" in refusal(folder, dtype="float16")
+
+
+def test_weights_without_a_layer(folder, tiny):
     tensors = load_file(folder / "model.safetensors")
     kept = {name: value for name, value in tensors.items() if ".layers.1." not in name}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
@@ -88,6 +114,26 @@ def test_pickled_weights_need_permission(folder, tiny):
     torch.save(tiny("qwen3").model.state_dict(), folder / "pytorch_model.bin")
     assert "--allow-pickle" in refusal(folder)
     assert load_model(str(folder), allow_pickle=True).layers
+
+
+class Evil:
+    """Unpickling it would write a file."""
+
+    def __init__(self, file):
+        self.file = str(file)
+
+    def __reduce__(self):
+        return exec, (f"open({self.file!r}, 'w').write('it ran')",)
+
+
+@pytest.mark.parametrize(
+    "dump", [torch.save, lambda what, path: path.write_bytes(pickle.dumps(what, 2))]
+)
+def test_pickled_code_never_runs(folder, tmp_path, dump):
+    (folder / "model.safetensors").unlink()
+    dump({"lm_head.weight": Evil(tmp_path / "proof")}, folder / "pytorch_model.bin")
+    assert "cannot be read" in refusal(folder, allow_pickle=True)
+    assert not (tmp_path / "proof").exists()
 
 
 def test_remote_code_needs_permission(folder):
@@ -146,7 +192,8 @@ def test_pad_token_can_be_named(folder):
 
 def test_unknown_device_and_dtype(folder):
     assert "float32" in refusal(folder, dtype="int3")
-    assert "--device cpu" in refusal(folder, device="cuda:77")
+    for device in ("cuda:77", "meta", "", "no such device"):
+        assert "--device cpu" in refusal(folder, device=device)
 
 
 def test_damaged_gguf(tmp_path):
