@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from layerpick.training.pretraining.names import ZOO_NAMES
+
 Population = Literal["pretrained", "from scratch"]
 POPULATIONS: tuple[Population, ...] = get_args(Population)
 BUILT_IN = "reference-"
@@ -12,6 +14,5 @@ BUILT_IN = "reference-"
 
 def population_of(model: str) -> Population:
     """By the name in its records: the zoo's models and the built-in ones are from scratch."""
-    from layerpick.training.pretraining.zoo import ZOO  # brings transformers with it
-
-    return "from scratch" if model in ZOO or model.startswith(BUILT_IN) else "pretrained"
+    made = model in ZOO_NAMES or model.startswith(BUILT_IN)
+    return "from scratch" if made else "pretrained"

@@ -140,19 +140,32 @@ def test_mistakes_are_one_sentence(tiny, settings, few, short, kwargs, said):
         suggest(**arguments, settings=settings, rollouts=few, sampling=short)
 
 
-def test_suggesting_takes_no_trainer_with_it(tmp_path):
-    """TRL costs seconds to import, and nothing here trains."""
+NOT_TO_SUGGEST = (
+    *("trl", "datasets", "peft", "vllm", "ray", "sklearn.ensemble", "sklearn.gaussian_process"),
+    *("layerpick.training.trl", "layerpick.training.engine.run", "layerpick.training.engine.race"),
+    *("layerpick.training.pretraining.zoo", "layerpick.training.pretraining.pretrain"),
+    *("layerpick.calibration.judging.evaluation", "layerpick.calibration.races"),
+    *(f"layerpick.selector.{name}.run" for name in ("training_run", "sweep", "race", "auto")),
+)
+"""Trainers, the making of models, the judging of predictors; TRL alone takes seconds to import."""
+
+
+def test_suggesting_imports_nothing_that_trains_or_judges(tmp_path):
     script = (
-        "import sys, layerpick\n"
-        "from layerpick import RolloutChoice\n"
-        "layerpick.suggest(rollouts=RolloutChoice(prompts=4, group_size=4), probes=['gradient'])\n"
-        "print(sorted({'trl', 'datasets', 'peft'} & set(sys.modules)))"
+        "import sys\n"
+        "from layerpick.selector.app.app import run\n"
+        "sys.argv = ['layerpick', 'suggest', '--prompts', '4', '--group-size', '4']\n"
+        "sys.argv += ['--probes', 'gradient', '--json']\n"
+        "assert run() == 0\n"
+        "print(*sys.modules, sep='\\n', file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    assert done.returncode == 0 and '"pick"' in done.stdout, done.stderr
+    imported = set(done.stderr.split())
+    assert "layerpick.selector.suggestion.run" in imported
+    assert not imported & set(NOT_TO_SUGGEST)
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])

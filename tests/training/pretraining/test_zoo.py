@@ -9,9 +9,14 @@ from itertools import islice
 
 import pytest
 
+from layerpick.training.pretraining.names import ZOO_NAMES
 from layerpick.training.pretraining.pretrain import PretrainSettings, encode, pretrain
 from layerpick.training.pretraining.tokenizer import byte_tokenizer
 from layerpick.training.pretraining.zoo import ZOO
+
+
+def test_names_are_known_without_the_recipes():
+    assert set(ZOO) == ZOO_NAMES
 
 
 def test_families_depths_and_gains_differ():
