@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from layerpick.calibration.predictors import candidates
 from layerpick.calibration.predictors.candidates import from_settings, settings_of, with_own
 from layerpick.calibration.predictors.regressors import Rows
+from layerpick.calibration.predictors.stored import load_predictors
 from layerpick.probes.table import find_probe
 from layerpick.probes.testing import check_probe, check_repeats, make_probe_input
 from layerpick.selector.app.app import run
+from layerpick.selector.recalibration import run as calibrating
 from layerpick.training.algorithms.table import make_algorithm
 from layerpick.training.errors import LayerpickError
 from layerpick.training.tasks.settings import TaskSettings
@@ -99,6 +102,23 @@ def test_a_regressor():
     assert from_settings(settings_of(own)) == own
     with pytest.raises(LayerpickError, match="'nearest' is unknown"):
         with_own("nearest")
+
+
+def test_a_regressor_is_judged_and_kept(
+    layerpick, made_examples, write_sweep, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(candidates, "CANDIDATES", ())  # of these, others might be better
+    for example in made_examples(6):
+        write_sweep(example, tmp_path / "sweeps")
+    own = ("--regressor", f"{EXAMPLES / 'own_regressor.py'}:Nearest")
+    arguments = ("--sweeps", tmp_path / "sweeps", "--level", "weights", *own)
+    judged = json.loads(layerpick("evaluate", *arguments, "--json"))["populations"]["pretrained"]
+    lessons = {each["lesson"] for each in judged["levels"]["weights"]["sweeps"]}
+    assert lessons == {"nearest (neighbours=9, keep=8)"}
+    monkeypatch.setattr(calibrating, "SHIPPED_SWEEPS", tmp_path / "sweeps")
+    layerpick("calibrate", *own, "--out", tmp_path / "predictors")
+    kept = load_predictors(tmp_path / "predictors")["weights"].lessons["pretrained"].lesson
+    assert (kept.regressor.name, kept.regressor.neighbours) == ("nearest", 9)
 
 
 def test_a_world(tiny, layerpick):
