@@ -31,7 +31,8 @@ from layerpick.training.runs.rules import NotFiniteError, refuse_float16, save_t
 from layerpick.training.sweeps.multiplexed import Bench
 from layerpick.training.tasks.base import SingleTurnTask
 from layerpick.training.trl.advantages import OwnAdvantagesTrainer
-from layerpick.training.trl.trainer import Assignment, LayerTrainer
+from layerpick.training.trl.rollouts import Assignment
+from layerpick.training.trl.trainer import LayerTrainer
 from layerpick.training.trl.watch import Watch
 
 VLLM_MODES = ("server", "colocate")

@@ -8,7 +8,6 @@ import pytest
 from layerpick.calibration.sweeps.measured import read_sweep
 from layerpick.calibration.sweeps.rates import chosen_rates, cross_fitted
 from layerpick.training.errors import LayerpickError
-from tests.calibration.sweeps.test_store import made
 
 GRID = (1e-5, 1e-4)
 
@@ -35,11 +34,18 @@ def test_scores_are_not_raised_by_choosing_among_equals():
     assert scores.mean(axis=(2, 3)).max(axis=1).mean() > 0.5 + 40 * error
 
 
-def own(kind, layer=None, seed=0, rate=1e-5, **others):
-    return made(kind, seed=seed, layer=layer, rate=rate, rates="own", **others)
+@pytest.fixture
+def own(made):
+    """`own(kind, layer, seed, rate)`: the record of a run of a sweep at own rates."""
+
+    def make(kind, layer=None, seed=0, rate=1e-5, **others):
+        return made(kind, seed=seed, layer=layer, rate=rate, rates="own", **others)
+
+    return make
 
 
-def complete():
+@pytest.fixture
+def complete(own):
     """Two seeds of two layers at two rates; layer 0 wants the low rate, layer 1 the high one."""
     gains = {(0, 1e-5): 0.4, (0, 1e-4): 0.1, (1, 1e-5): 0.2, (1, 1e-4): 0.6}
     base = np.array([0.1, 0.2, 0.3, 0.2])
@@ -54,8 +60,8 @@ def complete():
     return records
 
 
-def test_every_layer_is_read_at_its_own_rate():
-    reading = read_sweep(complete())
+def test_every_layer_is_read_at_its_own_rate(complete):
+    reading = read_sweep(complete)
     assert reading.learning_rate is None and reading.learning_rate_grid == GRID
     assert reading.full.rates == (1e-5, 1e-5)  # equal: the lower one
     assert reading.in_words == "2 seeds, each policy at its own learning rate"
@@ -65,10 +71,10 @@ def test_every_layer_is_read_at_its_own_rate():
     assert reading.layers[1].seeds == (0, 1)
 
 
-def test_halves_may_choose_differently_and_seeds_alone_too():
+def test_halves_may_choose_differently_and_seeds_alone_too(complete, own):
     low = own("layer", 0, rate=1e-5, scores=(1.0, 0.0, 1.0, 0.0))
     high = own("layer", 0, rate=1e-4, scores=(0.2, 0.8, 0.2, 0.6))
-    rest = [record for record in complete() if record.run.layer is None]
+    rest = [record for record in complete if record.run.layer is None]
     layer = read_sweep([*rest, low, high]).layers[0]
     # The even prompts choose the low rate for the odd ones, and the odd ones the high rate.
     assert layer.rates == (1e-4, 1e-5)
@@ -76,20 +82,19 @@ def test_halves_may_choose_differently_and_seeds_alone_too():
     assert layer.alone == pytest.approx([0.1])
 
 
-def test_policies_count_once_they_were_trained_at_every_rate():
-    records = complete()
-    one_seed = [r for r in records if (r.run.layer, r.run.seed) != (1, 1)]
+def test_policies_count_once_they_were_trained_at_every_rate(complete):
+    one_seed = [r for r in complete if (r.run.layer, r.run.seed) != (1, 1)]
     reading = read_sweep(one_seed)
     assert reading.layers[1].seeds == (0,) and reading.unfinished == ()
-    one_rate = [r for r in records if r.run.layer != 1 or r.run.learning_rate == 1e-5]
+    one_rate = [r for r in complete if r.run.layer != 1 or r.run.learning_rate == 1e-5]
     reading = read_sweep(one_rate)
     assert list(reading.layers) == [0] and reading.unfinished == (1,)
     with pytest.raises(LayerpickError, match="no finished layer"):
-        read_sweep([r for r in records if r.run.layer is None or r.run.learning_rate == 1e-5])
+        read_sweep([r for r in complete if r.run.layer is None or r.run.learning_rate == 1e-5])
 
 
-def test_a_rate_that_fails_in_one_seed_is_not_chosen():
-    records = [r for r in complete() if r.run.layer != 1]
+def test_a_rate_that_fails_in_one_seed_is_not_chosen(complete, own):
+    records = [r for r in complete if r.run.layer != 1]
     records += [own("layer", 1, seed, 1e-5, scores=(0.5,) * 4) for seed in (0, 1)]
     records += [own("layer", 1, 0, 1e-4, scores=(0.9,) * 4)]
     broken = own("layer", 1, 1, 1e-4, status="failed")

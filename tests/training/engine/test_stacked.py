@@ -14,10 +14,9 @@ from layerpick.training.batches.packed import pack, packed_log_probs, packs
 from layerpick.training.batches.padded import collate, token_log_probs, token_values
 from layerpick.training.engine.learner import Learner, lessons_of
 from layerpick.training.engine.loop import step_seed, train
-from layerpick.training.engine.policies import FIRST_LAYER_STREAM, FullPolicy, TrainedCopy
-from layerpick.training.engine.stacked import SingleLayerPolicies, check_multiplexing
+from layerpick.training.engine.policies import FIRST_LAYER_STREAM, FullPolicy
+from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.episodes.play import SamplingSettings, play
-from layerpick.training.errors import LayerpickError
 from layerpick.training.settings import RlSettings
 from layerpick.training.tasks.base import (
     Episodes,
@@ -265,24 +264,6 @@ def test_policies_that_break_are_stopped_alone(tiny):
     assert relative(policies.parameters(0), unharmed.parameters(0)) < 1e-5
 
 
-def test_every_family_can_be_multiplexed(tiny, family):
-    check_multiplexing(tiny(family))
-    assert "forward" not in vars(tiny(family).layers[0])
-
-
-def test_layers_that_mix_rows_are_refused(tiny, monkeypatch):
-    model = tiny("llama")
-    plain = type(model.layers[1]).forward
-
-    def mixing(self, hidden_states, *args, **kwargs):
-        output = plain(self, hidden_states, *args, **kwargs)
-        return output + output.mean(dim=0, keepdim=True)
-
-    monkeypatch.setattr(type(model.layers[1]), "forward", mixing)
-    with pytest.raises(LayerpickError, match="cannot be trained in one pass.*--engine trl"):
-        check_multiplexing(model)
-
-
 @pytest.mark.parametrize("task", [Vowels, Talk])
 def test_packed_samples_have_the_log_probs_that_they_have_alone(tiny, family, task):
     model = tiny(family)
@@ -299,39 +280,6 @@ def test_packed_samples_have_the_log_probs_that_they_have_alone(tiny, family, ta
     if getattr(model.model.config, "sliding_window", None) != 8:  # longer than its window
         packed = packed_log_probs(model.model, pack(groups, 0, device, dtype), 1.3)
         assert torch.allclose(packed, expected, atol=1e-4)
-
-
-def test_trained_weights_are_float32_and_learn_from_bfloat16_models(tiny):
-    model = tiny("qwen3")
-    half = replace(model, model=copy.deepcopy(model.model).bfloat16())
-    half = replace(half, layers=replace(model.layers, modules=tuple(half.model.model.layers)))
-    task, algorithm = Vowels(TaskSettings()), make_algorithm("grpo")
-    settings = RlSettings(2, 3, 4)
-    for policies in (SingleLayerPolicies(half, range(3)), FullPolicy(half)):
-        before = [p.clone() for p in policies.parameters(0)]
-        runs = train(policies, half, task, algorithm, SAMPLING, settings, 1e-5, seed=0)
-        assert all(run.failure is None for run in runs)
-        assert all(p.dtype == torch.float32 for p in policies.parameters(0))
-        assert 0 < relative(policies.parameters(0), before) < 1e-3
-
-
-def test_a_bfloat16_policy_acts_with_the_weights_of_its_last_update(tiny):
-    """Casts follow the float32 weights after every step of the optimizer."""
-    model = tiny("qwen3")
-    half = replace(model, model=copy.deepcopy(model.model).bfloat16())
-    half = replace(half, layers=replace(model.layers, modules=tuple(half.model.model.layers)))
-    task, algorithm = Vowels(TaskSettings()), make_algorithm("grpo")
-    for kind in (lambda: SingleLayerPolicies(half, [1]), lambda: FullPolicy(half)):
-        policies = kind()
-        train(policies, half, task, algorithm, SAMPLING, RlSettings(2, 3, 4), 1e-2, seed=0)
-        acts = policies.decoder([0]).extend([[5, 6, 7]])
-        network = copy.deepcopy(half.model)
-        part = network.model.layers[1] if len(policies.parameters(0)) < 15 else network
-        part.load_state_dict(policies.copies[0].trained, strict=False)
-        expected = network(torch.tensor([[5, 6, 7]])).logits[:, -1]
-        untrained = half.model(torch.tensor([[5, 6, 7]])).logits[:, -1]
-        off = (acts.float() - expected.float()).abs().max()
-        assert off < 0.1 * (expected - untrained).abs().max()
 
 
 @pytest.mark.parametrize("name", ["grpo", "dr_grpo"])
@@ -400,32 +348,3 @@ def trl_inputs(model, groups, algorithm):
         "ref_per_token_logps": reference,
         "old_per_token_logps": reference,  # the untrained policy sampled
     }
-
-
-@pytest.mark.parametrize("fused", [False, True])
-def test_what_is_trained_is_cast_when_it_has_changed(tiny, fused):
-    """Values are those of the float32 parameters at every call; gradients add up in float32."""
-    layer = copy.deepcopy(tiny("llama").layers[0].mlp).bfloat16()
-    trained = TrainedCopy(layer)
-    given = torch.randn(5, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
-    optimizer = torch.optim.AdamW(trained.trained.values(), 0.1, fused=fused)
-    for _ in range(2):
-        expected = copy.deepcopy(layer)
-        for name, parameter in expected.named_parameters():
-            parameter.data = trained.trained[name].detach().bfloat16()
-        expected.requires_grad_(True)
-        sums = {name: torch.zeros_like(p) for name, p in trained.trained.items()}
-        for _ in range(3):
-            assert torch.equal(trained(given), expected(given))
-            trained(given).sum().backward()
-            expected.zero_grad()
-            expected(given).sum().backward()
-            for name, parameter in expected.named_parameters():
-                sums[name] += parameter.grad.float()
-        for name, parameter in trained.trained.items():
-            assert torch.equal(parameter.grad, sums[name])
-        optimizer.step()
-        optimizer.zero_grad()
-    with torch.no_grad():
-        trained.trained["gate_proj.weight"].zero_()
-    assert not trained(given).any()
