@@ -20,8 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import CONFIG_NAME
 
 from layerpick.training.errors import LayerpickError
+from layerpick.training.files import writing
 from layerpick.training.pretraining.architecture import Architecture
 from layerpick.training.pretraining.tokenizer import byte_tokenizer
 
@@ -60,17 +62,20 @@ class Pretrained:
     def save(self, folder: Path, others: Mapping[str, str] = MappingProxyType({})) -> None:
         """Write the model and its tokenizer where `from_pretrained` finds them.
 
-        `others` are further files, name → text. Files of the same names are replaced, one by one;
-        whatever else is in the folder stays.
+        `others` are further files, name → text. Files of the same names are replaced, one by one,
+        config.json last: where it is, all are. Whatever else is in the folder stays. Raises
+        LayerpickError when the place cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            self.model.save_pretrained(temporary)
-            self.tokenizer.save_pretrained(temporary)
-            for name, text in others.items():
-                (Path(temporary) / name).write_text(text, encoding="utf-8")
-            for file in Path(temporary).iterdir():
-                file.replace(folder / file.name)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as temporary:
+                self.model.save_pretrained(temporary)
+                self.tokenizer.save_pretrained(temporary)
+                for name, text in others.items():
+                    (Path(temporary) / name).write_text(text, encoding="utf-8")
+                files = sorted(Path(temporary).iterdir(), key=lambda file: file.name == CONFIG_NAME)
+                for file in files:
+                    file.replace(folder / file.name)
 
 
 def pretrain(

@@ -47,6 +47,28 @@ def test_any_text_decodes_to_itself(text: str) -> None:
     assert TOKENIZER.decode(tokens) == text
 
 
+def test_a_model_is_there_once_its_config_is(tmp_path: Path, monkeypatch) -> None:
+    """A disk that is full after so many files leaves none that looks like a model."""
+    trained = pretrain(SMALL, noisy_sums(0.5, **SUMS), PretrainSettings(steps=1, batch_size=4))
+    whole, moved = Path.replace, []
+
+    def replace(path: Path, target: Path) -> None:
+        if len(moved) == files:
+            raise OSError(28, "No space left on device")
+        moved.append(path.name)
+        whole(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    for files in range(3):
+        moved.clear()
+        with pytest.raises(LayerpickError, match=f"Cannot write {tmp_path}: No space left"):
+            trained.save(tmp_path, {"README.md": "a card"})
+        assert len(list(tmp_path.iterdir())) == files and "config.json" not in moved
+    files = -1
+    trained.save(tmp_path)
+    assert moved[-1] == "config.json"
+
+
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_family_builds_saves_and_loads(family: str, tmp_path: Path) -> None:
     sizes = Architecture(family, layers=3, width=16, heads=2, feed_forward=24)
