@@ -47,11 +47,11 @@ class ProbeSizes:
     """The off-policy warm-up's, likewise: a few long steps go as far as many."""
     equal_kl_steps: tuple[int, ...] = ()
     """When the one at rates that move every layer alike is judged; none: it is not run."""
-    warm_up_steps: tuple[int, ...] = (5,)
+    on_policy_steps: tuple[int, ...] = (5,)
     """After how many of its RL steps the on-policy warm-up is judged."""
-    warm_up_stride: float = 4.0
+    on_policy_stride: float = 4.0
     """Its learning rate over that of real training."""
-    warm_up_episodes: int = 64
+    on_policy_episodes: int = 64
     """Sampled in each of those steps for each layer, in groups as large as the rollouts'."""
     judged_prompts: int = 32
     """That the warm-up is judged on; no more than twice those of the rollouts."""
@@ -173,7 +173,7 @@ class Probe(ABC):
 
     @abstractmethod
     def measure(
-        self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
+        self, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
         """Measure all features of the family.
 
@@ -181,10 +181,10 @@ class Probe(ABC):
         family cannot be measured on this model or these rollouts.
         """
 
-    def seconds(self, shared: ProbeInput, pace: Pace) -> float:  # noqa: ARG002
+    def seconds(self, probe_input: ProbeInput, pace: Pace) -> float:  # noqa: ARG002
         """What it is expected to take, roughly; 0 for what costs next to nothing."""
         return 0.0
 
     @abstractmethod
-    def ticks(self, shared: ProbeInput) -> int:
+    def ticks(self, probe_input: ProbeInput) -> int:
         """Number of ticks that `measure` will report, for a progress bar."""

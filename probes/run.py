@@ -18,25 +18,25 @@ logger = logging.getLogger(__name__)
 
 
 def run_probe(
-    probe: Probe, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
+    probe: Probe, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
 ) -> ProbeResult:
     """Measure a probe's features with seconds, tokens and peak memory.
 
     Whatever goes wrong in a probe is reported in the result's `failure`: models differ in what
     they allow, and one measurement less is no reason to give none.
     """
-    device = shared.model.device
+    device = probe_input.model.device
     _reset_peak(device)
     start = time.perf_counter()
     try:
-        found = probe.measure(shared, on_done)
+        found = probe.measure(probe_input, on_done)
         failure = _left_out(found)
     except Exception as error:
         logger.debug("the probe %s failed", probe.name, exc_info=True)
         found = Measurement({}, tokens=0)
         failure = _sentence(error)
     seconds = time.perf_counter() - start
-    asked = list(shared.trained_layers)
+    asked = list(probe_input.trained_layers)
     finite = {k: v for k, v in found.features.items() if np.isfinite(v[asked]).all()}
     if len(finite) < len(found.features):
         lost = ", ".join(sorted(set(found.features) - set(finite)))

@@ -9,7 +9,7 @@ from layerpick.probes.curvature import CurvatureProbe
 from layerpick.probes.gradient.probe import GradientProbe
 from layerpick.probes.hidden.probe import HiddenProbe
 from layerpick.probes.trials.off_policy import OffPolicyProbe
-from layerpick.probes.trials.on_policy import WarmUpProbe
+from layerpick.probes.trials.on_policy import OnPolicyProbe
 from layerpick.probes.trials.one_step import OneStepProbe
 from layerpick.probes.weights.probe import WeightsProbe
 from layerpick.training.own_code import find_class
@@ -25,7 +25,7 @@ PROBES: dict[str, type[Probe]] = {
         AttributionProbe,
         OneStepProbe,
         OffPolicyProbe,
-        WarmUpProbe,
+        OnPolicyProbe,
     )
 }
 

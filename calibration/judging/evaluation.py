@@ -44,7 +44,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class Judged:
     """A prediction of a sweep whose model was left out."""
 
     prediction: Prediction
@@ -58,7 +58,7 @@ class LevelAccuracy:
     """One level's predictor, judged."""
 
     level: Level
-    held_out: Mapping[Example, HeldOut]
+    held_out: Mapping[Example, Judged]
     means: Mapping[str, Estimate]
     """By metric."""
     against: Mapping[str, Mapping[str, Estimate]]
@@ -142,7 +142,7 @@ def hold_out(
     by: By,
     done: Progress = lambda _: None,
     regressors: Sequence[Regressor] | None = None,
-) -> tuple[dict[Example, HeldOut], list[str]]:
+) -> tuple[dict[Example, Judged], list[str]]:
     """Predict each example asked for from teachers that share no model with its group.
 
     Also returns a sentence for each group, or the level, that could not be predicted.
@@ -151,7 +151,7 @@ def hold_out(
     known = {*design.models.tolist(), *design.data.tolist()}
     left_out = {population: LeftOut(design, population) for population in POPULATIONS}
     fitted: dict[tuple[Population, frozenset[str]], CalibratedPredictor] = {}
-    found: dict[Example, HeldOut] = {}
+    found: dict[Example, Judged] = {}
     notes = []
     for (population, _), group in _groups(asked, level, by).items():
         out = _left_out(teachers, group, by) & known
@@ -167,7 +167,7 @@ def hold_out(
         for example in group:
             prediction = predictor.predict(example.layer_features(), SEED)
             verdict = judge(example, prediction.contribution, prediction)
-            found[example] = HeldOut(prediction, str(predictor.lesson), verdict)
+            found[example] = Judged(prediction, str(predictor.lesson), verdict)
     return found, notes
 
 
@@ -218,7 +218,7 @@ def _groups(
 
 def _accuracy(
     level: Level,
-    held_out: Mapping[Example, HeldOut],
+    held_out: Mapping[Example, Judged],
     rankings: Mapping[str, Mapping[Example, Verdict]],
 ) -> LevelAccuracy:
     verdicts = {example: held.verdict for example, held in held_out.items()}

@@ -71,31 +71,32 @@ class OffPolicyProbe(Probe):
     headings: ClassVar[Mapping[str, str]] = {"off_policy_5_gain": "5-step gain"}
     features = _features()
 
-    def seconds(self, shared: ProbeInput, pace: Pace) -> float:
+    def seconds(self, probe_input: ProbeInput, pace: Pace) -> float:
         """Each candidate's steps and judgements; passes start at it, and are half on average."""
-        read = pace.forward * shared.share_learned_from
-        steps, judged = max(shared.sizes.off_policy_steps), len(shared.sizes.off_policy_steps)
-        return read * (1 + pace.candidates / 2 * (WITH_BACKWARD * steps + judged))
+        read = pace.forward * probe_input.share_learned_from
+        times = probe_input.sizes.off_policy_steps
+        return read * (1 + pace.candidates / 2 * (WITH_BACKWARD * max(times) + len(times)))
 
-    def ticks(self, shared: ProbeInput) -> int:
+    def ticks(self, probe_input: ProbeInput) -> int:
         """One per trained layer, rate and half."""
-        return (4 if shared.sizes.equal_kl_steps else 2) * len(shared.trained_layers)
+        return (4 if probe_input.sizes.equal_kl_steps else 2) * len(probe_input.trained_layers)
 
     def measure(
-        self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
+        self, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
         """Train layers on both halves, at one rate, then at rates of equal movement.
 
         The second kind of rates, if the sizes ask for it, comes from the movement after the
         first judgement of the first kind.
         """
-        halves = cross_fitting_halves(shared)
-        reader = make_reader(shared)
-        read = tuple(list(texts(shared, half)) for half in halves)
-        sizes = shared.sizes
-        rates = np.full(shared.layer_count, sizes.off_policy_stride * shared.learning_rate)
+        halves = cross_fitting_halves(probe_input)
+        reader = make_reader(probe_input)
+        read = tuple(list(texts(probe_input, half)) for half in halves)
+        sizes = probe_input.sizes
+        rate = sizes.off_policy_stride * probe_input.learning_rate
+        rates = np.full(probe_input.layer_count, rate)
         plain, equal = sizes.off_policy_steps, sizes.equal_kl_steps
-        layers = shared.trained_layers
+        layers = probe_input.trained_layers
         features = _features_at(trials(reader, read, rates, plain, layers, on_done), "off_policy")
         if equal:
             moved = features[f"off_policy_{min(plain)}_kl"].clip(min=1e-12)
@@ -116,15 +117,15 @@ def _features_at(scores: Mapping[int, Scores], prefix: str) -> dict[str, np.ndar
     }
 
 
-def cross_fitting_halves(shared: ProbeInput) -> tuple[list[int], list[int]]:
+def cross_fitting_halves(probe_input: ProbeInput) -> tuple[list[int], list[int]]:
     """Halves of as many groups as the sizes allow, those with signal first and dealt evenly.
 
     Raises LayerpickError when a half has no group that carries signal.
     """
-    signal = groups_with_signal(shared)
+    signal = groups_with_signal(probe_input)
     if len(signal) < 2:
         raise LayerpickError("Fewer than two prompts carry signal: give more --prompts.")
-    size = shared.rollouts.origin.group_size
-    most = max(2, shared.sizes.training_trajectories // size)
-    first, second = alternating_halves(signal, len(shared.rollouts.groups))
+    size = probe_input.rollouts.origin.group_size
+    most = max(2, probe_input.sizes.training_trajectories // size)
+    first, second = alternating_halves(signal, len(probe_input.rollouts.groups))
     return first[: -(-most // 2)], second[: most // 2]

@@ -67,7 +67,7 @@ def chosen_steps(text: str) -> tuple[int, ...]:
     return tuple(sorted({known[part] for part in parts}))
 
 
-class WarmUpProbe(Probe):
+class OnPolicyProbe(Probe):
     """Reward, gain and movement after a few RL steps of each layer alone."""
 
     name = "warm_up"
@@ -80,34 +80,34 @@ class WarmUpProbe(Probe):
         for name, (about, formula) in STATISTICS.items()
     )
 
-    def seconds(self, shared: ProbeInput, pace: Pace) -> float:
+    def seconds(self, probe_input: ProbeInput, pace: Pace) -> float:
         """Sampling and learning from each candidate's own episodes."""
-        episodes = max(shared.sizes.warm_up_steps) * shared.sizes.warm_up_episodes
-        sampled = pace.candidates * episodes / len(shared.rollouts.trajectories)
+        episodes = max(probe_input.sizes.on_policy_steps) * probe_input.sizes.on_policy_episodes
+        sampled = pace.candidates * episodes / len(probe_input.rollouts.trajectories)
         return sampled * (pace.sampling + WITH_BACKWARD * pace.forward)
 
-    def ticks(self, shared: ProbeInput) -> int:
+    def ticks(self, probe_input: ProbeInput) -> int:
         """One per RL step, one per judgement."""
-        times = shared.sizes.warm_up_steps
+        times = probe_input.sizes.on_policy_steps
         return max(times) + 1 + len(times)
 
     def measure(
-        self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
+        self, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
         """Train all layers once, for the largest number of steps; judge them on the way.
 
         Raises LayerpickError when the task is not at hand, the layers cannot be stacked, or the
         training of a layer breaks.
         """
-        task, sampling = _setting(shared)
-        times = shared.sizes.warm_up_steps
-        check_multiplexing(shared.model)
-        trained = list(shared.trained_layers)
-        policies = SingleLayerPolicies(shared.model, trained)
+        task, sampling = _setting(probe_input)
+        times = probe_input.sizes.on_policy_steps
+        check_multiplexing(probe_input.model)
+        trained = list(probe_input.trained_layers)
+        policies = SingleLayerPolicies(probe_input.model, trained)
         judged: dict[int, list[dict[str, float]]] = {}
         steps = count(1)
-        with counting_tokens(shared.model.model) as read:
-            judge = _Judge(shared, policies)
+        with counting_tokens(probe_input.model.model) as read:
+            judge = _Judge(probe_input, policies)
             on_done(1)
 
             def after_step(_: Step) -> None:
@@ -119,13 +119,13 @@ class WarmUpProbe(Probe):
 
             runs = train(
                 policies,
-                shared.model,
+                probe_input.model,
                 task,
-                shared.algorithm,
+                probe_input.algorithm,
                 sampling,
-                warm_up_settings(shared),
-                warm_up_rate(shared),
-                seed=step_seed(shared.seed, TRAINING),
+                on_policy_settings(probe_input),
+                on_policy_rate(probe_input),
+                seed=step_seed(probe_input.seed, TRAINING),
                 on_step=after_step,
             )
         for layer, run in zip(trained, runs, strict=True):
@@ -134,26 +134,26 @@ class WarmUpProbe(Probe):
         features = {}
         for step, scores in judged.items():
             for run, score in zip(runs, scores, strict=True):
-                score.update(curve(run.rewards[:step], shared.rollouts.mean_reward))
+                score.update(curve(run.rewards[:step], probe_input.rollouts.mean_reward))
             for name in STATISTICS:
-                values = np.full(shared.layer_count, np.nan)
+                values = np.full(probe_input.layer_count, np.nan)
                 values[trained] = [score[name] for score in scores]
                 features[f"warm_up_{step}_{name}"] = values
         sampled = judge.sampled_tokens + sum(run.tokens for run in runs)
         return Measurement(features, sum(read), sampled_tokens=sampled)
 
 
-def warm_up_rate(shared: ProbeInput) -> float:
+def on_policy_rate(probe_input: ProbeInput) -> float:
     """That of real training times the warm-up's stride."""
-    return shared.sizes.warm_up_stride * shared.learning_rate
+    return probe_input.sizes.on_policy_stride * probe_input.learning_rate
 
 
-def warm_up_settings(shared: ProbeInput) -> RlSettings:
+def on_policy_settings(probe_input: ProbeInput) -> RlSettings:
     """How long and on how much each layer is trained."""
-    sizes, size = shared.sizes, shared.rollouts.origin.group_size
+    sizes, size = probe_input.sizes, probe_input.rollouts.origin.group_size
     return RlSettings(
-        steps=max(sizes.warm_up_steps),
-        prompts=max(1, sizes.warm_up_episodes // size),
+        steps=max(sizes.on_policy_steps),
+        prompts=max(1, sizes.on_policy_episodes // size),
         group_size=size,
     )
 
@@ -196,19 +196,21 @@ def counting_tokens(model: nn.Module) -> Iterator[list[int]]:
 class _Judge:
     """Compares policies with the base policy on prompts drawn for that alone."""
 
-    def __init__(self, shared: ProbeInput, policies: SingleLayerPolicies):
-        self._shared = shared
+    def __init__(self, probe_input: ProbeInput, policies: SingleLayerPolicies):
+        self._probe_input = probe_input
         self._policies = policies
-        self._task, self._sampling = _setting(shared)
-        self._seed = step_seed(shared.seed, JUDGING)
-        sizes = shared.sizes
-        prompts = min(sizes.judged_prompts, 2 * len(shared.rollouts.groups))
+        self._task, self._sampling = _setting(probe_input)
+        self._seed = step_seed(probe_input.seed, JUDGING)
+        sizes = probe_input.sizes
+        prompts = min(sizes.judged_prompts, 2 * len(probe_input.rollouts.groups))
         drawn = self._task.prompts("train", prompts, self._seed)
         self._on = HeldOut(drawn, sizes.judged_samples)
-        self._base = score_model(shared.model, self._task, self._sampling, self._on, self._seed)
+        self._base = score_model(
+            probe_input.model, self._task, self._sampling, self._on, self._seed
+        )
         heat = self._sampling.temperature
-        rate = warm_up_rate(shared)
-        self._learner = Learner(policies, warm_up_settings(shared), rate, heat, shared.model)
+        settings, rate = on_policy_settings(probe_input), on_policy_rate(probe_input)
+        self._learner = Learner(policies, settings, rate, heat, probe_input.model)
         self.sampled_tokens = self._base.tokens
         """Written by the base policy and by those judged."""
 
@@ -231,12 +233,12 @@ class _Judge:
 
     def _divergences(self, played: Sequence[Sequence[Trajectory]]) -> np.ndarray:
         """(policies, prompts), float64: KL(π ‖ π₀) per trajectory, by what π wrote."""
-        shared, size = self._shared, self._on.samples
+        probe_input, size = self._probe_input, self._on.samples
         longest = self._sampling.max_new_tokens * self._task.max_turns
         lessons = []
         for policy, episodes in enumerate(played):
             groups = [episodes[start : start + size] for start in range(0, len(episodes), size)]
-            lessons += lessons_of(policy, groups, shared.algorithm, longest)
+            lessons += lessons_of(policy, groups, probe_input.algorithm, longest)
         found = []
         own, before = self._learner.log_probs(lessons), self._learner.base_log_probs(lessons)
         for (_, after), (_, base) in zip(own, before, strict=True):
@@ -245,7 +247,7 @@ class _Judge:
         return np.array(found).reshape(len(played), -1, size).mean(axis=2)
 
 
-def _setting(shared: ProbeInput) -> tuple[Task, SamplingSettings]:
-    if shared.task is None or shared.sampling is None:
+def _setting(probe_input: ProbeInput) -> tuple[Task, SamplingSettings]:
+    if probe_input.task is None or probe_input.sampling is None:
         raise LayerpickError("The warm-up samples: it needs the task, not its rollouts alone.")
-    return shared.task, shared.sampling
+    return probe_input.task, probe_input.sampling

@@ -27,23 +27,24 @@ class OneStepProbe(Probe):
     headings: ClassVar[Mapping[str, str]] = {"long_step_normalised_gain": "1-step gain"}
     features = score_features("long_step", "after Adam's first step, a long one")
 
-    def seconds(self, shared: ProbeInput, pace: Pace) -> float:
+    def seconds(self, probe_input: ProbeInput, pace: Pace) -> float:
         """One step on everything, then each layer judged: passes start at it, half on average."""
-        read = pace.forward * shared.share_learned_from
-        return read * (1 + WITH_BACKWARD + shared.layer_count / 2)
+        read = pace.forward * probe_input.share_learned_from
+        return read * (1 + WITH_BACKWARD + probe_input.layer_count / 2)
 
-    def ticks(self, shared: ProbeInput) -> int:
+    def ticks(self, probe_input: ProbeInput) -> int:
         """One per layer and half."""
-        return 2 * shared.layer_count
+        return 2 * probe_input.layer_count
 
     def measure(
-        self, shared: ProbeInput, on_done: Callable[[int], None] = lambda _: None
+        self, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
     ) -> Measurement:
         """One gradient per half, one pass per layer; see the class's features."""
-        reader = make_reader(shared)
-        halves = [list(texts(shared, half)) for half in cross_fitting_halves(shared)]
-        rates = np.full(shared.layer_count, shared.sizes.one_step_stride * shared.learning_rate)
-        scores = trials(reader, halves, rates, (1,), range(shared.layer_count), on_done)[1]
+        reader = make_reader(probe_input)
+        halves = [list(texts(probe_input, half)) for half in cross_fitting_halves(probe_input)]
+        rate = probe_input.sizes.one_step_stride * probe_input.learning_rate
+        rates = np.full(probe_input.layer_count, rate)
+        scores = trials(reader, halves, rates, (1,), range(probe_input.layer_count), on_done)[1]
         tokens = sum(text.tokens for half in halves for text in half)
-        passes = 2 + shared.layer_count
+        passes = 2 + probe_input.layer_count
         return Measurement(features_of(scores, "long_step"), passes * tokens)

@@ -159,11 +159,11 @@ class Reader:
             yield
 
 
-def make_reader(shared: ProbeInput) -> Reader:
+def make_reader(probe_input: ProbeInput) -> Reader:
     """The reader that suits the model's number format: trials need the precision of float32."""
     from layerpick.probes.trials.differences import DifferenceReader
 
-    model, temperature = shared.model, shared.rollouts.origin.temperature or 1.0
+    model, temperature = probe_input.model, probe_input.rollouts.origin.temperature or 1.0
     if model.dtype == torch.float32:
         return Reader(model, temperature)
     try:

@@ -89,7 +89,7 @@ Writes suggestion.json and profile.png.
     from layerpick.selector.suggestion.run import suggest as make_suggestion
 
     asked = [probes, warmup_steps and "warm_up", rollouts.also and "gradient"]
-    sizes = ProbeSizes(warm_up_steps=chosen_steps(warmup_steps)) if warmup_steps else ProbeSizes()
+    sizes = ProbeSizes(on_policy_steps=chosen_steps(warmup_steps)) if warmup_steps else ProbeSizes()
     with reporting() as reporter:
         suggestion = make_suggestion(
             model,

@@ -123,7 +123,7 @@ def features_of(
             rollouts,
             probes,
             learning_rate or default_rate(prepared),
-            sizes=ProbeSizes(warm_up_steps=STEPS),
+            sizes=ProbeSizes(on_policy_steps=STEPS),
             seed=0,
             reporter=reporter,
         )

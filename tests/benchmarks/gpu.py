@@ -261,7 +261,7 @@ def suggest(bench: Bench, size: Size) -> dict[str, Any]:
             seed=0,
         ),
     )
-    shared = ProbeInput(
+    probe_input = ProbeInput(
         bench.model,
         rollouts,
         bench.algorithm,
@@ -275,7 +275,7 @@ def suggest(bench: Bench, size: Size) -> dict[str, Any]:
     for level in LEVELS.values():
         for name in level.probes:
             if name not in probes:
-                result = run_probe(PROBES[name](), shared)
+                result = run_probe(PROBES[name](), probe_input)
                 probes[name] = {
                     "seconds": result.cost.seconds,
                     "peak_bytes": result.cost.peak_bytes,

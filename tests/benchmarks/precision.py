@@ -55,8 +55,8 @@ def features(
     prepared = prepare(ModelChoice(model, dtype=dtype), options.task, settings, sampling)
     algorithm = make_algorithm(prepared.task.default_algorithm)
     rate = default_rate(prepared)
-    shared, _ = sample(prepared, algorithm, rollouts, rate, seed=0, reporter=Silent())
-    results = run_probes(shared, chosen_probes(options.probes), Silent())
+    probe_input, _ = sample(prepared, algorithm, rollouts, rate, seed=0, reporter=Silent())
+    results = run_probes(probe_input, chosen_probes(options.probes), Silent())
     for name, result in results.items():
         print(f"# {model or options.task} {dtype} {name}: {result.cost.seconds:.1f} s", flush=True)
     return {(p, name): v for p, result in results.items() for name, v in result.features.items()}

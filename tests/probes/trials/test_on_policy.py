@@ -13,11 +13,11 @@ from layerpick.probes.trials.on_policy import (
     JUDGING,
     STATISTICS,
     TRAINING,
-    WarmUpProbe,
+    OnPolicyProbe,
     chosen_steps,
     curve,
-    warm_up_rate,
-    warm_up_settings,
+    on_policy_rate,
+    on_policy_settings,
 )
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import BASE_STREAM, FIRST_LAYER_STREAM, TrainedCopy
@@ -29,9 +29,9 @@ from layerpick.training.tasks.table import make_task
 
 RATE = 3e-3
 FEW = ProbeSizes(
-    warm_up_steps=(5,),
-    warm_up_stride=1.0,
-    warm_up_episodes=16,
+    on_policy_steps=(5,),
+    on_policy_stride=1.0,
+    on_policy_episodes=16,
     judged_prompts=6,
     judged_samples=2,
 )
@@ -129,7 +129,7 @@ def plain(probe_input, layer: int, steps: int) -> dict[str, float]:
 @pytest.mark.parametrize("family", ["qwen3", "gpt2"])
 def test_features_equal_those_of_plain_training(make, tiny, family):
     probe_input = make(tiny(family))
-    found = WarmUpProbe().measure(probe_input).features
+    found = OnPolicyProbe().measure(probe_input).features
     for layer in (0, 2):
         for name, expected in plain(probe_input, layer, 5).items():
             # Adam turns rounding of near-zero gradients into whole steps.
@@ -140,22 +140,22 @@ def test_features_equal_those_of_plain_training(make, tiny, family):
 
 def test_several_numbers_of_steps_share_one_run(make, tiny):
     model = tiny("llama")
-    short, long = make(model), make(model, dataclasses.replace(FEW, warm_up_steps=(5, 10)))
+    short, long = make(model), make(model, dataclasses.replace(FEW, on_policy_steps=(5, 10)))
     done = []
-    first, both = WarmUpProbe().measure(short), WarmUpProbe().measure(long, done.append)
+    first, both = OnPolicyProbe().measure(short), OnPolicyProbe().measure(long, done.append)
     assert set(both.features) == {f"warm_up_{n}_{name}" for n in (5, 10) for name in STATISTICS}
     for name, values in first.features.items():
         assert both.features[name].tolist() == values.tolist()
     assert (both.features["warm_up_10_kl"] > both.features["warm_up_5_kl"]).any()
-    assert sum(done) == WarmUpProbe().ticks(long) == 10 + 1 + 2
+    assert sum(done) == OnPolicyProbe().ticks(long) == 10 + 1 + 2
 
 
 def test_rewards_that_can_be_raised_are(make, tiny):
     sizes = ProbeSizes(
-        warm_up_steps=(20,), warm_up_episodes=64, judged_prompts=64, judged_samples=16
+        on_policy_steps=(20,), on_policy_episodes=64, judged_prompts=64, judged_samples=16
     )
     probe_input = dataclasses.replace(make(tiny("qwen3"), sizes), learning_rate=2.5e-3)
-    features = WarmUpProbe().measure(probe_input).features
+    features = OnPolicyProbe().measure(probe_input).features
     gain, error = features["warm_up_20_gain"], features["warm_up_20_gain_error"]
     assert (gain > 3 * error).any() and (features["warm_up_20_slope"] > 0).any()
     assert features["warm_up_20_gain_per_kl"] == pytest.approx(
@@ -168,7 +168,7 @@ def test_every_family_warms_up_and_stays_as_it_was(make, tiny, family, dtype):
     model = tiny(family)
     model.model.to(dtype)
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
-    result = run_probe(WarmUpProbe(), make(model))
+    result = run_probe(OnPolicyProbe(), make(model))
     assert result.failure is None
     assert set(result.features) == {f"warm_up_5_{name}" for name in STATISTICS}
     assert all(np.isfinite(values).all() for values in result.features.values())
@@ -180,11 +180,11 @@ def test_every_family_warms_up_and_stays_as_it_was(make, tiny, family, dtype):
 
 def test_the_cost_counts_what_was_read_and_written(make, tiny):
     """Every turn is as long as it may be unless it ends: tokens are bounded from both sides."""
-    cost = run_probe(WarmUpProbe(), make(tiny("gpt2"))).cost
+    cost = run_probe(OnPolicyProbe(), make(tiny("gpt2"))).cost
     episodes = 3 * 5 * 16 + (3 + 1) * 6 * 2
     assert episodes <= cost.sampled_tokens <= 4 * episodes
     assert cost.tokens > cost.sampled_tokens
-    assert run_probe(WarmUpProbe(), make(tiny("gpt2"))).cost.tokens == cost.tokens
+    assert run_probe(OnPolicyProbe(), make(tiny("gpt2"))).cost.tokens == cost.tokens
 
 
 def test_no_training_step_and_no_sweep_shares_its_prompts_with_the_judge(make, tiny):
@@ -210,13 +210,13 @@ def test_steps_are_chosen_among_those_that_features_name():
     for wrong in ("", "7", "5,", "-5", "five", "5;10"):
         with pytest.raises(LayerpickError, match=r"--warmup-steps .* one or more of 5, 10, 20"):
             chosen_steps(wrong)
-    listed = {info.name for info in WarmUpProbe.features}
+    listed = {info.name for info in OnPolicyProbe.features}
     assert {f"warm_up_{n}_{name}" for n in (5, 10, 20) for name in STATISTICS} == listed
 
 
 def test_what_makes_it_impossible_is_said(make, make_probe_input, tiny, monkeypatch):
     model = tiny("qwen3")
-    assert "needs the task" in run_probe(WarmUpProbe(), make_probe_input(model)).failure
+    assert "needs the task" in run_probe(OnPolicyProbe(), make_probe_input(model)).failure
     made = TrainedCopy.__init__
 
     def broken(self, original):
@@ -226,23 +226,25 @@ def test_what_makes_it_impossible_is_said(make, make_probe_input, tiny, monkeypa
             weight.register_hook(lambda gradient: gradient * float("nan"))
 
     monkeypatch.setattr(TrainedCopy, "__init__", broken)
-    failure = run_probe(WarmUpProbe(), make(model)).failure
+    failure = run_probe(OnPolicyProbe(), make(model)).failure
     assert failure == "The training of layer 1 broke: the gradient of step 0 is not finite."
 
 
 def test_groups_are_as_large_as_the_rollouts(make, tiny):
     probe_input = make(tiny("gpt2"), ProbeSizes())
-    settings = warm_up_settings(probe_input)
+    settings = on_policy_settings(probe_input)
     assert (settings.steps, settings.prompts, settings.group_size) == (5, 16, 4)
-    assert warm_up_rate(probe_input) == pytest.approx(4 * RATE)
+    assert on_policy_rate(probe_input) == pytest.approx(4 * RATE)
 
 
 @pytest.mark.real
 @pytest.mark.slow
 def test_a_real_model_warms_up(make, smollm2):
-    sizes = ProbeSizes(warm_up_steps=(3,), warm_up_episodes=2, judged_prompts=2, judged_samples=1)
+    sizes = ProbeSizes(
+        on_policy_steps=(3,), on_policy_episodes=2, judged_prompts=2, judged_samples=1
+    )
     probe_input = make(load_model(smollm2, device="cpu"), sizes, size=2)
-    result = run_probe(WarmUpProbe(), dataclasses.replace(probe_input, learning_rate=1e-5))
+    result = run_probe(OnPolicyProbe(), dataclasses.replace(probe_input, learning_rate=1e-5))
     assert result.failure is None and set(result.features) == {
         f"warm_up_3_{name}" for name in STATISTICS
     }
@@ -253,9 +255,9 @@ def test_a_real_model_warms_up(make, smollm2):
 def test_only_the_candidates_are_trained(make, tiny):
     probe_input = make(tiny("llama"))
     some = dataclasses.replace(probe_input, candidates=(0, 2))
-    everything, found = WarmUpProbe().measure(probe_input), WarmUpProbe().measure(some)
+    everything, found = OnPolicyProbe().measure(probe_input), OnPolicyProbe().measure(some)
     for name, values in found.features.items():
         assert np.isnan(values[1])
         assert values[[0, 2]] == pytest.approx(everything.features[name][[0, 2]], rel=0.03)
     assert found.sampled_tokens < everything.sampled_tokens
-    assert run_probe(WarmUpProbe(), some).features.keys() == found.features.keys()
+    assert run_probe(OnPolicyProbe(), some).features.keys() == found.features.keys()

@@ -30,7 +30,7 @@ def test_probes_are_listed_with_all_that_is_known_of_them(capsys):
 class Broken(GradientProbe):
     name = "broken"
 
-    def measure(self, shared, on_done=lambda _: None):
+    def measure(self, probe_input, on_done=lambda _: None):
         raise RuntimeError("this [model] has no such thing")
 
 

@@ -145,6 +145,6 @@ def test_the_part_of_a_stored_warm_up_is_that_of_the_probes_own_sizes():
     from layerpick.probes.base import ProbeSizes
 
     sizes = ProbeSizes()
-    assert sizes.warm_up_episodes == levels.EPISODES_OF_A_STEP
+    assert sizes.on_policy_episodes == levels.EPISODES_OF_A_STEP
     assert sizes.judged_prompts * sizes.judged_samples == levels.EPISODES_OF_A_JUDGEMENT
     assert pytest.approx(448 / 1664) == levels.WARM_UP_PART
