@@ -26,9 +26,10 @@ from layerpick.selector.voting.result import Vote, Voter
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.policies import FIRST_LAYER_STREAM, FULL_STREAM
 from layerpick.training.episodes.play import Stops, play
-from layerpick.training.episodes.scoring import HeldOut, held_out, score_of
+from layerpick.training.episodes.scoring import HeldOut, held_out, score_of, scoring_progress
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.errors import LayerpickError
+from layerpick.training.progress import Writing
 from layerpick.training.runs.delta import DeltaOrigin, put_in, read_delta
 from layerpick.training.runs.folder import PolicyScore, RunDescription, RunFolder, RunResult
 from layerpick.training.sweeps.multiplexed import SCORING_STEP
@@ -75,15 +76,16 @@ def vote(
         raise LayerpickError("Episodes of several turns have no answer to vote on.")
     about = found[0].description.settings
     on = held_out(prepared.task, about.heldout_prompts, about.heldout_samples)
-    done = reporter.stage("voting", len(found))
+    progress = scoring_progress(
+        reporter, "voting", prepared.task, prepared.sampling, on, len(found)
+    )
     answers, episodes, seconds = [], [], 0.0
     for run in found:
         start = time.perf_counter()
-        own = _episodes(run, prepared, on)
+        own = _episodes(run, prepared, on, progress)
         seconds += time.perf_counter() - start
         episodes.append(own)
         answers.append(_answers(own, prepared, prepared.task))
-        done(1)
     return _count(found, episodes, answers, on, seconds)
 
 
@@ -146,7 +148,7 @@ def _prepare(
     return prepared
 
 
-def _episodes(run: _Run, prepared: Prepared, on: HeldOut) -> list[Trajectory]:
+def _episodes(run: _Run, prepared: Prepared, on: HeldOut, progress: Writing) -> list[Trajectory]:
     """A run's answers, in order of prompt, then sample; the base model is as before afterwards."""
     model, layers = prepared.model, run.description.layers
     parameters = dict(model.model.named_parameters())
@@ -161,6 +163,7 @@ def _episodes(run: _Run, prepared: Prepared, on: HeldOut) -> list[Trajectory]:
             prepared.sampling,
             seed=step_seed(run.description.seed, SCORING_STEP),
             streams=(FULL_STREAM if layers is None else FIRST_LAYER_STREAM + layers[0],),
+            progress=progress,
         )
     finally:
         put_in(model, before)

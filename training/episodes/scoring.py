@@ -81,7 +81,7 @@ def score_model(
     """
     own = group.share(len(on.prompts))
     part = HeldOut(on.prompts[own], on.samples)
-    progress = _writing(reporter, name, task, sampling, part)
+    progress = scoring_progress(reporter, name, task, sampling, part)
     with group.in_step(model.model):
         episodes = play(
             model, task, part.prompts, part.samples, sampling,
@@ -108,7 +108,7 @@ def score_policies(
 ) -> list[HeldOutScore]:
     """Score every policy, or the chosen ones, in order; `name` is what is reported."""
     count = len(policies) if chosen is None else len(chosen)
-    progress = _writing(reporter, name, task, sampling, on, count)
+    progress = scoring_progress(reporter, name, task, sampling, on, count)
     played = play_policies(policies, task, sampling, on, seed, chosen, progress)
     return [score_of(own, on) for own in played]
 
@@ -139,7 +139,7 @@ def play_policies(
     return [episodes[start : start + share] for start in range(0, len(episodes), share)]
 
 
-def _writing(
+def scoring_progress(
     reporter: Reporter,
     name: str,
     task: Task,
@@ -147,6 +147,7 @@ def _writing(
     on: HeldOut,
     policies: int = 1,
 ) -> Writing:
+    """Whoever is to be told what so many policies write on these prompts."""
     longest = sampling.max_new_tokens * task.max_turns
     return reporter.writing(name, policies * len(on.prompts) * on.samples, longest)
 
