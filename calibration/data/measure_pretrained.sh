@@ -26,19 +26,21 @@ sums=(--task math --max-new-tokens 5
   --dataset 'reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=2'
   --template '13 + 25 = 38\n7 - 2 = 5\n6 + 41 = 47\n35 - 4 = 31\n{expression} =')
 products=(--task math --max-new-tokens 5
-  --dataset 'reasoning-gym:products?min_terms=2&max_terms=2&min_digits=1&max_digits=2'
+  --dataset 'reasoning-gym:products?min_terms=2&max_terms=2&min_digits=1&max_digits=1'
   --template '3 * 15 = 45\n17 * 2 = 34\n5 * 6 = 30\n4 * 11 = 44\n{expression} =')
+longer_products=("${products[@]}" --temperature 0.5
+  --dataset 'reasoning-gym:products?min_terms=2&max_terms=2&min_digits=1&max_digits=2')
 names=(--task math --max-new-tokens 6 --temperature 0.7 --reward "$data/exact.py:exact"
   --dataset 'reasoning-gym:needle_haystack?min_num_statements=2&max_num_statements=2'
   --template 'Ann likes tea. Bob hates rain.\nWho hates rain? Reply only with a name.\nBob\nDan rides horses. Eve reads books.\nWho rides horses? Reply only with a name.\nDan\n{prompt}\n')
-divisors=(--task math --max-new-tokens 4
+divisors=(--task math --max-new-tokens 4 --temperature 0.5
   --dataset 'reasoning-gym:gcd?min_numbers=2&max_numbers=2&min_value=2&max_value=40'
   --template 'gcd [12, 18] = 6\ngcd [7, 10] = 1\ngcd [30, 10] = 10\ngcd {numbers} =')
 programs=(--task code --max-new-tokens 7 --dataset "$data/one_step_programs.jsonl" --heldout-prompts 40
   --heldout-samples 8 --template '# minus 4\ndef f(x): return x - 4\n# double\ndef f(x): return x * 2\n{prompt}')
 corridor=(--task agentic --algorithm gigpo --max-new-tokens 3 --steps 12 --heldout-prompts 100 --env "$data/worlds.py:Corridor"
   --template 'Door 3, wanted 5:\n> up\nDoor 4, wanted 5:\n> up\n\nDoor 17, wanted 16:\n> down\n\nDoor 9, wanted 7:\n> down\nDoor 8, wanted 7:\n> down\n\n{prompt}')
-words=(--task math --max-new-tokens 10 --temperature 0.5 --dataset "$svamp" --template 'Q: Tom has 5 apples and buys 3 more apples. How many apples does Tom have?\nA: 5 + 3 = 8\nQ: A book has 20 pages. Sue has read 12 of them. How many pages are left?\nA: 20 - 12 = 8\nQ: {prompt}\nA:')
+words=(--task math --max-new-tokens 16 --temperature 0.5 --dataset "$svamp" --template 'Q: Tom has 5 apples and buys 3 more apples. How many apples does Tom have?\nA: 5 + 3 = 8\nQ: A book has 20 pages. Sue has read 12 of them. How many pages are left?\nA: 20 - 12 = 8\nQ: {prompt}\nA:')
 
 measure() {
   case $1 in
@@ -52,7 +54,7 @@ measure() {
     smollm2-words) sweep "$smollm2" words "${words[@]}" ;;
     gemma-names) sweep "$gemma" names "${names[@]}" ;;
     gemma-corridor) sweep "$gemma" corridor --lr-grid 1e-5,4e-5 "${corridor[@]}" ;;
-    gemma-products) sweep "$gemma" products --algorithm dr_grpo "${products[@]}" ;;
+    gemma-products) sweep "$gemma" products --algorithm dr_grpo "${longer_products[@]}" ;;
     gemma-digits) sweep "$gemma" digits "${digits[@]}" ;;
     gemma-sums) sweep "$gemma" sums "${sums[@]}" --temperature 0.7 ;;
     gemma-programs) sweep "$gemma" programs "${programs[@]}" ;;
