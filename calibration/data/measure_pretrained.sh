@@ -25,11 +25,9 @@ digits=(--task math --max-new-tokens 4 --heldout-prompts 36 --heldout-samples 8
 sums=(--task math --max-new-tokens 5
   --dataset 'reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=2'
   --template '13 + 25 = 38\n7 - 2 = 5\n6 + 41 = 47\n35 - 4 = 31\n{expression} =')
-products=(--task math --max-new-tokens 5
-  --dataset 'reasoning-gym:products?min_terms=2&max_terms=2&min_digits=1&max_digits=1'
+products=(--task math --max-new-tokens 6 --temperature 0.5
+  --dataset 'reasoning-gym:products?min_terms=2&max_terms=2&min_digits=1&max_digits=2'
   --template '3 * 15 = 45\n17 * 2 = 34\n5 * 6 = 30\n4 * 11 = 44\n{expression} =')
-longer_products=("${products[@]}" --temperature 0.5
-  --dataset 'reasoning-gym:products?min_terms=2&max_terms=2&min_digits=1&max_digits=2')
 names=(--task math --max-new-tokens 6 --temperature 0.7 --reward "$data/exact.py:exact"
   --dataset 'reasoning-gym:needle_haystack?min_num_statements=2&max_num_statements=2'
   --template 'Ann likes tea. Bob hates rain.\nWho hates rain? Reply only with a name.\nBob\nDan rides horses. Eve reads books.\nWho rides horses? Reply only with a name.\nDan\n{prompt}\n')
@@ -54,7 +52,7 @@ measure() {
     smollm2-words) sweep "$smollm2" words "${words[@]}" ;;
     gemma-names) sweep "$gemma" names "${names[@]}" ;;
     gemma-corridor) sweep "$gemma" corridor --lr-grid 1e-5,4e-5 "${corridor[@]}" ;;
-    gemma-products) sweep "$gemma" products --algorithm dr_grpo "${longer_products[@]}" ;;
+    gemma-products) sweep "$gemma" products --algorithm dr_grpo "${products[@]}" ;;
     gemma-digits) sweep "$gemma" digits "${digits[@]}" ;;
     gemma-sums) sweep "$gemma" sums "${sums[@]}" --temperature 0.7 ;;
     gemma-programs) sweep "$gemma" programs "${programs[@]}" ;;
