@@ -71,3 +71,8 @@ def headings() -> dict[str, str]:
     return {
         name: text for probe in known_probes().values() for name, text in probe.headings.items()
     }
+
+
+def own_headings() -> dict[str, str]:
+    """Those of one's own probes that have been used."""
+    return {name: text for probe in _OWN.values() for name, text in probe.headings.items()}

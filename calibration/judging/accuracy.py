@@ -13,6 +13,7 @@ import numpy as np
 
 from layerpick.calibration.judging import metrics
 from layerpick.calibration.predictors.base import Prediction
+from layerpick.calibration.predictors.losses import shortlist
 from layerpick.calibration.sweeps.examples import Example
 
 Ranking = Callable[[Example], np.ndarray]
@@ -31,8 +32,12 @@ METRICS: dict[str, str] = {
     "top3_recall": "share of the three best among the three predicted",
     "coverage": "share of layers within their interval",
     "width": "mean width of the intervals",
+    "expected_loss": "what the pick was expected to lose",
+    "loss_held": "share of picks that lost no more than their bound",
+    "shortlist": "layers in the shortlist",
+    "shortlist_held": "share of shortlists that hold the best layer",
 }
-IN_CONTRIBUTION = ("regret", "coverage", "width")
+IN_CONTRIBUTION = ("regret", "coverage", "width", "expected_loss", "loss_held")
 
 
 @dataclass(frozen=True)
@@ -79,9 +84,21 @@ def judge(example: Example, scores: np.ndarray, prediction: Prediction | None = 
         low, high = prediction.low[layers], prediction.high[layers]
         verdict["coverage"] = float(((low <= measured) & (measured <= high)).mean())
         verdict["width"] = float((high - low).mean())
+        verdict.update(_answer(prediction.only(layers), measured))
     if example.stands_in:
         return {name: value for name, value in verdict.items() if name not in IN_CONTRIBUTION}
     return verdict
+
+
+def _answer(asked: Prediction, measured: np.ndarray) -> Verdict:
+    """What was said of the pick, against measured contributions (layers,) of the same layers."""
+    near = shortlist(asked.chance_best)
+    return {
+        "expected_loss": asked.expected_loss,
+        "loss_held": float(metrics.regret(measured, asked.contribution) <= asked.loss_bound),
+        "shortlist": float(len(near)),
+        "shortlist_held": float(int(measured.argmax()) in near),
+    }
 
 
 def judge_ranking(ranking: Ranking, examples: Sequence[Example]) -> dict[Example, Verdict]:

@@ -8,9 +8,11 @@ any: there, leaving out a data set or an algorithm leaves out the data sets conc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
+
+import numpy as np
 
 from layerpick.calibration.judging.accuracy import (
     Estimate,
@@ -22,11 +24,12 @@ from layerpick.calibration.judging.accuracy import (
     judge_ranking,
     summarise,
 )
-from layerpick.calibration.predictors.base import Prediction
+from layerpick.calibration.predictors.base import LayerFeatures, Prediction
 from layerpick.calibration.predictors.calibrated import CalibratedPredictor
 from layerpick.calibration.predictors.choice import LeftOut, Progress, choose, lessons
 from layerpick.calibration.predictors.design import FEW_MODELS, make_design, usable
-from layerpick.calibration.predictors.levels import LEVELS, Level
+from layerpick.calibration.predictors.halving import join, still_possible
+from layerpick.calibration.predictors.levels import FIRST, LEVELS, Level, dearer, tells_more
 from layerpick.calibration.predictors.regressors import Regressor
 from layerpick.calibration.sweeps.examples import Example
 from layerpick.calibration.sweeps.population import POPULATIONS, Population
@@ -48,8 +51,10 @@ class Judged:
     """A prediction of a sweep whose model was left out."""
 
     prediction: Prediction
-    lesson: str
-    """What was chosen without it."""
+    predictor: CalibratedPredictor
+    """Fitted without it."""
+    criterion: float
+    """By which its lesson was chosen, without it."""
     verdict: Verdict
 
 
@@ -85,6 +90,8 @@ class Evaluation:
     examples: tuple[Example, ...]
     noise_ceiling: Estimate | None
     levels: Mapping[str, LevelAccuracy]
+    climbed: Mapping[str, Estimate]
+    """Of the answer that `layerpick suggest` gives by default, where time allows every level."""
     baselines: Mapping[str, Mapping[str, Estimate]]
     """By name, by metric; those for which no sweep has the feature are absent."""
     notes: tuple[str, ...]
@@ -106,7 +113,8 @@ def evaluate(
     candidate of each fold: see `steps`.
     """
     rankings = {name: judge_ranking(ranking, examples) for name, ranking in baselines.items()}
-    accuracies, notes = {}, []
+    accuracies: dict[str, LevelAccuracy] = {}
+    notes = []
     for level in levels:
         held_out, left = hold_out(teachers or examples, examples, level, by, done, regressors)
         notes += left
@@ -119,6 +127,7 @@ def evaluate(
             {e: e.noise_ceiling for e in examples if e.noise_ceiling is not None}
         ),
         levels=accuracies,
+        climbed=summarise(climbed_verdicts(accuracies)),
         baselines={name: summarise(found) for name, found in rankings.items() if found},
         notes=tuple(notes),
     )
@@ -150,7 +159,7 @@ def hold_out(
     design = make_design(teachers, level)
     known = {*design.models.tolist(), *design.data.tolist()}
     left_out = {population: LeftOut(design, population) for population in POPULATIONS}
-    fitted: dict[tuple[Population, frozenset[str]], CalibratedPredictor] = {}
+    fitted: dict[tuple[Population, frozenset[str]], tuple[CalibratedPredictor, float]] = {}
     found: dict[Example, Judged] = {}
     notes = []
     for (population, _), group in _groups(asked, level, by).items():
@@ -162,13 +171,47 @@ def hold_out(
                 notes.append(f"{level.name}, without the {by} of {group[0].name}: {error}")
                 continue
             rest = design.without(out)
-            fitted[population, out] = CalibratedPredictor(rest, choice.lesson, population)
-        predictor = fitted[population, out]
+            made = CalibratedPredictor(rest, choice.lesson, population)
+            fitted[population, out] = made, choice.criterion
+        predictor, criterion = fitted[population, out]
         for example in group:
             prediction = predictor.predict(example.layer_features(), SEED)
             verdict = judge(example, prediction.contribution, prediction)
-            found[example] = Judged(prediction, str(predictor.lesson), verdict)
+            found[example] = Judged(prediction, predictor, criterion, verdict)
     return found, notes
+
+
+def climbed_verdicts(levels: Mapping[str, LevelAccuracy]) -> dict[Example, Verdict]:
+    """Go from level to level as `layerpick suggest` does, in every example that has the first.
+
+    Which levels tell more, and which layers go on, is decided without the example's model; layers
+    that have left lack the features of what they were not measured by.
+    """
+    if FIRST not in levels:
+        return {}
+    found = {}
+    for example, first in levels[FIRST].held_out.items():
+        prediction, best, asked = first.prediction, first.criterion, example.layer_features()
+        kept: tuple[int, ...] | None = None
+        for level in dearer():
+            held = levels[level.name].held_out.get(example) if level.name in levels else None
+            if held is None or not tells_more(held.criterion, best):
+                continue
+            best = held.criterion
+            going = still_possible(prediction, kept) if level.halved else None
+            if going is not None:
+                asked = _only(asked, going, example.features[level.probes[-1]])
+            prediction = join(prediction, held.predictor.predict(asked, SEED), going)
+            kept = going or kept
+        found[example] = judge(example, prediction.contribution, prediction)
+    return found
+
+
+def _only(asked: LayerFeatures, layers: Sequence[int], names: Collection[str]) -> LayerFeatures:
+    """The features of these names are known of these layers only."""
+    left = ~np.isin(np.arange(len(asked.depth)), layers)
+    masked = {name: np.where(left, np.nan, asked.probes[name]) for name in names}
+    return replace(asked, probes={**asked.probes, **masked})
 
 
 def _left_out(teachers: Sequence[Example], group: Sequence[Example], by: By) -> frozenset[str]:

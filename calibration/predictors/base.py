@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from layerpick.calibration.predictors.losses import AS_DRAWN, LEAST_STATED, LossScale, stated_loss
 from layerpick.calibration.sweeps.population import Population
 from layerpick.training.sweeps.records import Rates
 
@@ -33,14 +35,47 @@ class Prediction:
     contribution: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    chance_best: np.ndarray
-    """Sums to 1."""
+    draws: np.ndarray
+    """(draws, layers), float64: contributions of all layers as they may turn out together."""
     coverage: float
     """Share of the measured contributions that the interval is meant to hold."""
     basis: str
     """What the prediction rests on, in words."""
     rates: tuple[Rates, ...] = ()
     """Kinds of the sweeps learned from: at a shared learning rate, or each policy at its own."""
+    loss_scale: LossScale = AS_DRAWN
+    """Learned from what earlier picks lost."""
+
+    def only(self, layers: np.ndarray) -> Prediction:
+        """Of these layers alone (layers,), int, as if the model had no others."""
+        return replace(
+            self,
+            contribution=self.contribution[layers],
+            low=self.low[layers],
+            high=self.high[layers],
+            draws=self.draws[:, layers],
+        )
+
+    @property
+    def pick(self) -> int:
+        """The layer with the highest prediction."""
+        return int(self.contribution.argmax())
+
+    @cached_property
+    def chance_best(self) -> np.ndarray:
+        """(layers,), float64: share of the draws in which each layer is the best; sums to 1."""
+        best = self.draws.argmax(axis=1)
+        return np.bincount(best, minlength=self.draws.shape[1]) / len(self.draws)
+
+    @property
+    def expected_loss(self) -> float:
+        """By how much the best layer's contribution is expected to be above the pick's."""
+        return self.loss_scale.expected * stated_loss(self.draws, self.pick)
+
+    @property
+    def loss_bound(self) -> float:
+        """What the pick loses at most, in `losses.HELD` of the cases."""
+        return self.loss_scale.bound * max(stated_loss(self.draws, self.pick), LEAST_STATED)
 
 
 class Predictor(ABC):
@@ -54,8 +89,10 @@ class Predictor(ABC):
     def predict(self, features: LayerFeatures, seed: int) -> Prediction:
         """Predict all layers of one model; `seed` is for sampling the chance of being best."""
 
+    def influences(self, features: LayerFeatures) -> Mapping[str, np.ndarray]:  # noqa: ARG002
+        """By feature, (layers,), float64: what its values add to each layer's contribution.
 
-def chance_of_best(draws: np.ndarray) -> np.ndarray:
-    """Share of the draws (draws, layers) in which each layer has the highest contribution."""
-    best = draws.argmax(axis=1)
-    return np.bincount(best, minlength=draws.shape[1]) / len(draws)
+        Occlusion: the prediction minus that with the feature alike in all layers, about its mean
+        over the layers. Empty where no features are read.
+        """
+        return {}

@@ -13,10 +13,9 @@ from layerpick.calibration.predictors.base import (
     LayerFeatures,
     Prediction,
     Predictor,
-    chance_of_best,
 )
 from layerpick.calibration.predictors.choice import Lesson
-from layerpick.calibration.predictors.design import Design, columns_of
+from layerpick.calibration.predictors.design import DEPTH, Design, columns_of
 from layerpick.calibration.predictors.estimator import as_others, fitted
 from layerpick.calibration.predictors.intervals import (
     COVERAGE,
@@ -25,10 +24,13 @@ from layerpick.calibration.predictors.intervals import (
     Strangeness,
 )
 from layerpick.calibration.predictors.levels import Level
+from layerpick.calibration.predictors.losses import PastPick, learn_scale, stated_loss
 from layerpick.calibration.predictors.regressors import DepthRegressor
 from layerpick.calibration.sweeps.population import Population
 
 DRAWS = 4000
+PAST_DRAWS = 500
+"""Enough for the mean loss of an earlier pick."""
 WIDEST = 3.0
 """Most that strangeness widens an interval, as a factor."""
 DEPTH_ALONE = DepthRegressor(alpha=3.0)
@@ -43,13 +45,15 @@ class CalibratedPredictor(Predictor):
         self.lesson = lesson
         self.population = population
         self.others = others if lesson.others else None
-        theirs = as_others(others, lesson.others)
-        self._conformal = ConformalRegressor(self.design, lesson.regressor, theirs)
-        self._depth = None if lesson.known_before else fitted(self.design, DEPTH_ALONE, theirs)
+        self._theirs = as_others(others, lesson.others)
+        self._conformal = ConformalRegressor(self.design, lesson.regressor, self._theirs)
+        depth = None if lesson.known_before else fitted(self.design, DEPTH_ALONE, self._theirs)
+        self._depth = depth
         self._draws = ResidualDraws(
             self._conformal.residuals, self.design.errors, self.design.sweeps
         )
         self._strangeness = Strangeness(self.design)
+        self._loss_scale = learn_scale(self.past_picks())
 
     @property
     def level(self) -> Level:
@@ -60,6 +64,24 @@ class CalibratedPredictor(Predictor):
     def residuals(self) -> np.ndarray:
         """(rows,), float64: measured − predicted, each with its own model or data left out."""
         return self._conformal.residuals
+
+    def past_picks(self) -> list[PastPick]:
+        """What was picked in each sweep learned from, with its own model or data left out."""
+        design, found = self.design, []
+        for sweep in np.unique(design.sweeps):
+            rows = design.sweeps == sweep
+            measured = design.targets[rows]
+            predicted = measured - self.residuals[rows]
+            pick = int(predicted.argmax())
+            noise = self._draws.draw(len(measured), PAST_DRAWS, np.random.default_rng(0))
+            found.append(
+                PastPick(
+                    stated_loss(predicted + noise, pick),
+                    float(measured.max() - measured[pick]),
+                    str(design.alike[rows][0]),
+                )
+            )
+        return found
 
     def predict(self, features: LayerFeatures, seed: int) -> Prediction:
         """Predict all layers of one model.
@@ -74,18 +96,36 @@ class CalibratedPredictor(Predictor):
         widening = float(np.clip(strangeness, 1.0, WIDEST))
         centre = point
         if self._depth is not None:
-            by_depth = self._depth.predict(np.column_stack([np.zeros(len(columns)), columns]))
+            by_depth = self._depth.predict(_numbered(columns))
             centre = by_depth + (point - by_depth) / widening
         noise = self._draws.draw(len(point), DRAWS, np.random.default_rng(seed))
         return Prediction(
             contribution=centre,
             low=centre - widening * (point - low),
             high=centre + widening * (high - point),
-            chance_best=chance_of_best(centre + widening * noise),
+            draws=centre + widening * noise,
             coverage=COVERAGE,
             basis=self._basis(strangeness),
             rates=tuple(sorted({example.rates for example in self.design.examples})),
+            loss_scale=self._loss_scale,
         )
+
+    def influences(self, features: LayerFeatures) -> dict[str, np.ndarray]:
+        """See `Predictor.influences`; the depth counts as a feature."""
+        design, first = self.design, DEPTH.stop
+        columns = columns_of(features, design.features, self.level)
+        count = len(design.features)
+        places: dict[str, list[int]] = {"depth": list(range(DEPTH.start, DEPTH.stop))}
+        for number, name in enumerate(design.features):
+            places[name] = [first + number, first + count + number]
+        alike = np.repeat(columns[None], len(places), axis=0)
+        for number, own in enumerate(places.values()):
+            alike[number][:, own] = 0.0
+        asked = np.concatenate([columns, alike.reshape(-1, columns.shape[1])])
+        point = fitted(design, self.lesson.regressor, self._theirs)
+        whole, *others = point.predict(_numbered(asked)).reshape(-1, len(columns))
+        effects = {name: whole - other for name, other in zip(places, others, strict=True)}
+        return {name: effect - effect.mean() for name, effect in effects.items()}
 
     def strangeness(self, features: LayerFeatures) -> float:
         """Distance to the models learned from; above 1 is outside calibration."""
@@ -101,6 +141,11 @@ class CalibratedPredictor(Predictor):
         if strangeness <= 1:
             return seen
         return f"outside calibration ({strangeness:.1f} times the usual distance): {seen}"
+
+
+def _numbered(columns: np.ndarray) -> np.ndarray:
+    """Design columns of one model as an estimator's input."""
+    return np.column_stack([np.zeros(len(columns)), columns])
 
 
 def _seen(design: Design) -> str:

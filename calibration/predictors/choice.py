@@ -102,6 +102,11 @@ class Choice:
     criteria: Mapping[str, float]
     """By lesson: mean over what was left out of Spearman's ρ minus regret."""
 
+    @property
+    def criterion(self) -> float:
+        """Of the lesson chosen."""
+        return self.criteria[str(self.lesson)]
+
 
 def choose(
     left_out: LeftOut,

@@ -79,14 +79,17 @@ class ResidualDraws:
         rest = (residuals - self.shifts[own]) * scale
         variance, noise = float((rest**2).mean()), float((errors**2).mean())
         share = max(1 - noise / variance, LEAST_OWN) if variance > 0 else 1.0
-        self.own = [np.sqrt(share) * rest[own == sweep] for sweep in range(len(counts))]
-        """By sweep, (rows of it,): what is a layer's own."""
+        self.own = np.zeros((len(counts), counts.max()))
+        """(sweeps, most rows of one), padded: what is a layer's own."""
+        for sweep, count in enumerate(counts):
+            self.own[sweep, :count] = np.sqrt(share) * rest[own == sweep]
+        self._counts = counts
 
     def draw(self, layers: int, draws: int, generator: np.random.Generator) -> np.ndarray:
         """(draws, layers), float64."""
-        drawn = generator.integers(len(self.own), size=draws)
-        own = [generator.choice(self.own[sweep], size=layers) for sweep in drawn]
-        return self.shifts[drawn, None] + np.array(own)
+        drawn = generator.integers(len(self.own), size=draws)[:, None]
+        rows = generator.integers(self._counts[drawn], size=(draws, layers))
+        return self.shifts[drawn] + self.own[drawn, rows]
 
 
 class Strangeness:

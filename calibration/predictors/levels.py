@@ -24,6 +24,8 @@ class Level:
     """How the names of features begin that its probes measure and it makes no use of."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """By probe: the part of its stored cost that the features in use need, where not all."""
+    halved: bool = False
+    """Whether what it adds is dear by layer, so that only layers that may be best are measured."""
 
     def used(self, features: Mapping[str, T]) -> dict[str, T]:
         """Those of a probe's features that the level makes use of."""
@@ -40,6 +42,11 @@ _BACKWARD = (*_WEIGHTS, "hidden", "gradient")
 _ONE_STEP = (*_BACKWARD, "one_step")
 _OFF_POLICY = (*_ONE_STEP, "off_policy")
 _ON_POLICY = (*_OFF_POLICY, "warm_up")
+
+FIRST = "backward"
+"""The level that `layerpick suggest` always measures."""
+WORTH = 0.01
+"""Least gain in ρ − regret, on what was left out, for which a dearer level is measured."""
 
 EPISODES_OF_A_STEP, EPISODES_OF_A_JUDGEMENT = 64, 128
 """Of the warm-up beside the stored sweeps."""
@@ -60,17 +67,34 @@ LEVELS: dict[str, Level] = {
         Level("weights", "the weight files only", _WEIGHTS, rollouts=False),
         Level("backward", "forward and backward passes over the rollouts", _BACKWARD),
         Level("one_step", "one long step of training on the same rollouts", _ONE_STEP),
-        Level("off_policy", "five long steps of training on the same rollouts", _OFF_POLICY),
+        Level(
+            "off_policy",
+            "five long steps of training on the same rollouts",
+            _OFF_POLICY,
+            halved=True,
+        ),
         Level(
             "on_policy",
             "five steps of RL, sampling anew",
             _ON_POLICY,
             unused=("warm_up_10_", "warm_up_20_"),
             parts={"warm_up": WARM_UP_PART},
+            halved=True,
         ),
     )
 }
 """From cheap to dear; each has the probes of the one before."""
+
+
+def dearer() -> list[Level]:
+    """Those that may follow the first, from cheap to dear."""
+    levels = list(LEVELS.values())
+    return levels[[level.name for level in levels].index(FIRST) + 1 :]
+
+
+def tells_more(criterion: float, best_before: float) -> bool:
+    """Whether a level is worth measuring, by the criteria that levels were chosen by."""
+    return criterion > best_before + WORTH
 
 
 def find_level(name: str) -> Level:

@@ -20,8 +20,8 @@ from layerpick.calibration.predictors.base import (
     LayerFeatures,
     Prediction,
     Predictor,
-    chance_of_best,
 )
+from layerpick.calibration.predictors.losses import PastPick, learn_scale, stated_loss
 from layerpick.calibration.sweeps.published import published_sweeps
 from layerpick.calibration.sweeps.values import Sweep
 
@@ -47,31 +47,44 @@ class PositionPredictor(Predictor):
     def __init__(self, sweeps: Sequence[Sweep], settings: PositionSettings):
         self._settings = settings
         self._regression = _fit(sweeps, settings)
-        self.residuals = np.concatenate(
+        guesses = [
+            _fit([*sweeps[:index], *sweeps[index + 1 :]], settings).predict(_depths(sweep))
+            for index, sweep in enumerate(sweeps)
+        ]
+        measured = [_contributions(sweep) for sweep in sweeps]
+        self.residuals = np.concatenate(measured) - np.concatenate(guesses)
+        """(measured layers,): measured − predicted, each with its own sweep left out."""
+        self._loss_scale = learn_scale(
             [
-                _contributions(left_out) - _fit(rest, settings).predict(_depths(left_out))
-                for index, left_out in enumerate(sweeps)
-                if (rest := [*sweeps[:index], *sweeps[index + 1 :]])
+                PastPick(
+                    stated_loss(self._draws(guess, 0), int(guess.argmax())),
+                    float(truth.max() - truth[guess.argmax()]),
+                    str(index),
+                )
+                for index, (guess, truth) in enumerate(zip(guesses, measured, strict=True))
             ]
         )
-        """(measured layers,): measured − predicted, each with its own sweep left out."""
 
     def predict(self, features: LayerFeatures, seed: int) -> Prediction:
         """Predict from `features.depth`; the interval has the same offsets at every depth."""
         mean = self._regression.predict(features.depth.reshape(-1, 1))
         tail = (1 - self._settings.coverage) / 2
         low, high = np.quantile(self.residuals, [tail, 1 - tail])
-        generator = np.random.default_rng(seed)
-        noise = generator.choice(self.residuals, size=(DRAWS, len(mean)))
         return Prediction(
             contribution=mean,
             low=mean + low,
             high=mean + high,
-            chance_best=chance_of_best(mean + noise),
+            draws=self._draws(mean, seed),
             coverage=self._settings.coverage,
             basis=BASIS,
             rates=("shared",),
+            loss_scale=self._loss_scale,
         )
+
+    def _draws(self, mean: np.ndarray, seed: int) -> np.ndarray:
+        """(draws, layers), float64: every layer's residual on its own."""
+        generator = np.random.default_rng(seed)
+        return mean + generator.choice(self.residuals, size=(DRAWS, len(mean)))
 
 
 def load_position_predictor() -> PositionPredictor:

@@ -96,6 +96,11 @@ class StoredLesson(Record):
         return self
 
     @property
+    def criterion(self) -> float:
+        """That of what was chosen: the best of all."""
+        return max(self.criteria.values(), default=float("-inf"))
+
+    @property
     def lesson(self) -> Lesson:
         """The lesson itself."""
         return Lesson(from_settings(self.regressor), self.others)

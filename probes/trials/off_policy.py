@@ -68,7 +68,11 @@ class OffPolicyProbe(Probe):
     name = "off_policy"
     needs = "training"
     of_candidates = True
-    headings: ClassVar[Mapping[str, str]] = {"off_policy_5_gain": "5-step gain"}
+    headings: ClassVar[Mapping[str, str]] = {
+        f"off_policy_{steps}_{name}": f"{steps}-step {text}"
+        for steps in STEPS
+        for name, text in {"gain": "gain", "normalised_gain": "norm. gain", "kl": "KL"}.items()
+    }
     features = _features()
 
     def seconds(self, probe_input: ProbeInput, pace: Pace) -> float:

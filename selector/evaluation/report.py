@@ -16,10 +16,13 @@ from layerpick.calibration.judging.accuracy import METRICS, Estimate
 from layerpick.calibration.judging.evaluation import Evaluation, LevelAccuracy
 from layerpick.calibration.predictors.base import Prediction
 from layerpick.calibration.predictors.intervals import COVERAGE
+from layerpick.calibration.predictors.losses import HELD
 from layerpick.calibration.sweeps.examples import Example
 from layerpick.selector.evaluation.run import Evaluated
 
 WIDTH = 160
+DEFAULT = "as it comes"
+"""`layerpick suggest` without options."""
 _RANKING = {
     "spearman": "ρ",
     "kendall": "τ",
@@ -45,8 +48,14 @@ def print_evaluation(evaluated: Evaluated, console: Console) -> None:
 
 
 def all_tables(found: Evaluation) -> list[Table]:
-    """Means beside the baselines, costs, differences from the baselines, every sweep."""
-    return [ranking_table(found), cost_table(found), _differences(found), _sweeps(found)]
+    """Means beside the baselines, what was said, costs, differences, every sweep."""
+    return [
+        ranking_table(found),
+        answer_table(found),
+        cost_table(found),
+        _differences(found),
+        _sweeps(found),
+    ]
 
 
 def sentences(found: Evaluation) -> list[str]:
@@ -56,7 +65,8 @@ def sentences(found: Evaluation) -> list[str]:
         f"{len(found.examples)} sweeps of {models} models. ± is a standard error over models "
         f"(bootstrap). No depth: once a quadratic in depth is removed. Good pick: cannot be told "
         f"from the best layer. Share lost: of the best layer's gain, by the pick. Intervals are "
-        f"meant to cover {COVERAGE:.0%}."
+        f"meant to cover {COVERAGE:.0%}. As it comes: `layerpick suggest` without options, where "
+        f"time allows every level that tells more."
     ]
     ranked = sum(example.stands_in for example in found.examples)
     if ranked:
@@ -100,6 +110,7 @@ def _evaluation(found: Evaluation) -> dict[str, Any]:
         "sweeps": len(found.examples),
         "noise_ceiling": _dict(found.noise_ceiling),
         "levels": {name: _level(level) for name, level in found.levels.items()},
+        "default": _means(found.climbed),
         "baselines": {name: _means(means) for name, means in found.baselines.items()},
         "notes": found.notes,
     }
@@ -109,12 +120,35 @@ def ranking_table(found: Evaluation) -> Table:
     """One line per level and baseline: how well it ranks."""
     title = f"Mean over left-out sweeps (one {found.by} out)"
     table = _table(title, "ranking", *_RANKING.values())
-    for name, level in found.levels.items():
-        table.add_row(name, *(number(level.means.get(m)) for m in _RANKING), style="bold")
+    for name, means in _answers(found):
+        table.add_row(name, *(number(means.get(m)) for m in _RANKING), style="bold")
     table.add_section()
     for name, means in found.baselines.items():
         table.add_row(name, *(number(means.get(metric)) for metric in _RANKING))
     return table
+
+
+def answer_table(found: Evaluation) -> Table:
+    """One line per level: what was said of the pick, beside what it lost."""
+    table = _table(
+        f"What is said of the pick: loss expected and realised, bound and shortlist ({HELD:.0%})",
+        "level",
+        "expected loss",
+        "realised",
+        "bound held",
+        "shortlist",
+        "best in it",
+    )
+    columns = ("expected_loss", "regret", "loss_held", "shortlist", "shortlist_held")
+    for name, means in _answers(found):
+        table.add_row(name, *(number(means.get(metric)) for metric in columns))
+    return table
+
+
+def _answers(found: Evaluation) -> list[tuple[str, Mapping[str, Estimate]]]:
+    """What the levels say, and `layerpick suggest` as it comes."""
+    levels = [(name, level.means) for name, level in found.levels.items()]
+    return [*levels, (DEFAULT, found.climbed)] if found.climbed else levels
 
 
 def cost_table(found: Evaluation) -> Table:
@@ -213,7 +247,7 @@ def _level(level: LevelAccuracy) -> dict[str, Any]:
                 "algorithm": example.algorithm,
                 "noise_ceiling": example.noise_ceiling,
                 "ranked_only": example.stands_in,
-                "lesson": held.lesson,
+                "lesson": str(held.predictor.lesson),
                 "basis": held.prediction.basis,
                 "pick": _pick(example, held.prediction),
                 "cannot_be_told_from_best": sorted(example.best),

@@ -19,6 +19,23 @@ from layerpick.selector.settings import (
     TaskName,
     TaskSettings,
 )
+from layerpick.training.errors import LayerpickError
+
+DEFAULT = "10"
+"""Minutes of `--budget`."""
+FAST = "weights,hidden,gradient"
+"""Probes of the cheapest level."""
+
+
+def wanted_probes(
+    probes: str | None, fast: bool, warmup_steps: str | None, rollouts: RolloutChoice
+) -> str | None:
+    """The probes that the options name, separated by commas; None where they leave it open."""
+    more = ["warm_up"] if warmup_steps else []
+    more += ["gradient"] if rollouts.also else []
+    if probes is None and not fast and not more:
+        return None
+    return ",".join([FAST if probes is None else probes, *more])
 
 
 @with_groups
@@ -29,13 +46,29 @@ def suggest(
     sampling: SamplingChoice,
     task: TaskName = "math",
     algorithm: AlgorithmName = None,
-    probes: Annotated[
-        str,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Only the cheapest level: no probe trains anything."),
+    ] = False,
+    budget: Annotated[
+        str | None,
         typer.Option(
-            help="Names or cost classes (weights, forward, backward, training), separated by "
-            "commas, or all; see `layerpick probes`."
+            help="Minutes, or a share of a sweep's time as 5%, for going from cheap probes to "
+            "dear ones.",
+            show_default=DEFAULT,
         ),
-    ] = "weights,hidden,gradient",
+    ] = None,
+    confidence: Annotated[
+        float,
+        typer.Option(help="Chance of being best at which to stop before.", min=0, max=1),
+    ] = 1.0,
+    probes: Annotated[
+        str | None,
+        typer.Option(
+            help="Just these, by names or cost classes (weights, forward, backward, training), "
+            "separated by commas, or all; see `layerpick probes`.",
+        ),
+    ] = None,
     warmup_steps: Annotated[
         str | None,
         typer.Option(
@@ -44,17 +77,9 @@ def suggest(
             show_default="5",
         ),
     ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            help="Minutes, or a share of a sweep's time as 5%: measure from cheap to dear, in "
-            "place of --probes, until the pick is certain enough or this is spent."
-        ),
-    ] = None,
-    confidence: Annotated[
-        float,
-        typer.Option(help="With --budget: chance of being best at which to stop.", min=0, max=1),
-    ] = 0.9,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="All layers and features in the table.")
+    ] = False,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder for the results.", file_okay=False)] = Path(
         "layerpick-out"
@@ -63,15 +88,18 @@ def suggest(
 ) -> None:
     """Predict which decoder layer gains most from RL when it is trained alone.
 
-    Samples the model once, probes every layer, and ranks the layers by predicted contribution: \
-the share of the full-parameter RL gain that the layer alone recovers. \
-Writes suggestion.json and profile.png.
+    Samples the model once, probes every layer, from cheap probes to dear ones for up to 10 \
+minutes, and ranks the layers by predicted contribution: the share of the full-parameter RL gain \
+that the layer alone recovers. Ctrl-C answers with what is there. \
+Writes suggestion.json, profile.png and report.html.
 
     Examples:
 
       layerpick suggest
 
       layerpick suggest Qwen/Qwen3-4B --task math
+
+      layerpick suggest Qwen/Qwen3-4B --task math --fast
 
       layerpick suggest ./my-model --dataset rows.jsonl --template 'Q: {prompt}\\nA:' --stop '\\n'
     """
@@ -88,7 +116,9 @@ Writes suggestion.json and profile.png.
     from layerpick.selector.suggestion.report import print_suggestion
     from layerpick.selector.suggestion.run import suggest as make_suggestion
 
-    asked = [probes, warmup_steps and "warm_up", rollouts.also and "gradient"]
+    named = wanted_probes(probes, fast, warmup_steps, rollouts)
+    if named and budget is not None:
+        raise LayerpickError("--budget goes through levels of probes: leave it out, or the probes.")
     sizes = ProbeSizes(on_policy_steps=chosen_steps(warmup_steps)) if warmup_steps else ProbeSizes()
     with reporting() as reporter:
         suggestion = make_suggestion(
@@ -98,9 +128,9 @@ Writes suggestion.json and profile.png.
             algorithm=algorithm,
             sampling=sampling,
             rollouts=rollouts,
-            probes=chosen_probes(",".join(name for name in asked if name)),
+            probes=chosen_probes(named) if named else None,
             sizes=sizes,
-            spending=read_budget(budget, confidence) if budget is not None else None,
+            spending=read_budget(DEFAULT if budget is None else budget, confidence),
             seed=seed,
             reporter=reporter,
         )
@@ -110,6 +140,6 @@ Writes suggestion.json and profile.png.
     if as_json:
         sys.stdout.write(suggestion.to_json())
         return
-    print_suggestion(suggestion, Console())
+    print_suggestion(suggestion, Console(), wide)
     written = (str(out / name) for name in ("suggestion.json", "profile.png", REPORT))
     print(f"Written: {', '.join(written)}", file=sys.stderr)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from layerpick.probes.table import headings
+from layerpick.calibration.predictors.losses import HELD
+from layerpick.probes.table import headings, own_headings
 from layerpick.selector.progress import in_time
 from layerpick.selector.suggestion.result import LayerSuggestion, RolloutSummary, Suggestion
 from layerpick.training.sweeps.records import Rates
@@ -19,6 +23,12 @@ MOST_TELLING = (
 )
 """Built-in features in the order in which they are shown; every feature is in the JSON."""
 MOST_SHOWN = 6
+SHOWN = 2
+"""Features beside the ranking, if it is not asked for whole."""
+FOLDED = 30
+"""Layers from which on the middle of the ranking is left out."""
+TOP, BOTTOM = 12, 4
+"""Layers that are left then."""
 WIDTH = 160
 """Of what is printed to a pipe."""
 RATES: dict[tuple[Rates, ...], str] = {
@@ -30,14 +40,14 @@ RATES: dict[tuple[Rates, ...], str] = {
 
 
 def shown_features(suggestion: Suggestion) -> list[str]:
-    """The most telling features that were measured, those of one's own probes first.
+    """What was measured, most telling first: one's own probes, what moved the ranking, the rest.
 
-    If none of them was, the first of any.
+    If there are none of these, the first of any. The others are in the JSON only.
     """
     measured = suggestion.layers[suggestion.pick].features
-    own = [name for name in headings() if name not in MOST_TELLING]
-    known = [name for name in (*own, *MOST_TELLING) if name in measured]
-    return (known or list(measured))[:MOST_SHOWN]
+    moved = [each.feature for each in suggestion.influences]
+    known = [name for name in (*own_headings(), *moved, *MOST_TELLING) if name in measured]
+    return (list(dict.fromkeys(known)) or list(measured))[:MOST_SHOWN]
 
 
 def heading(feature: str) -> str:
@@ -45,25 +55,26 @@ def heading(feature: str) -> str:
     return headings().get(feature, feature.replace("_", " "))
 
 
-def print_suggestion(suggestion: Suggestion, console: Console) -> None:
-    """Ranked layers, then what the ranking rests on, what it cost and what the pick saves."""
+def print_suggestion(suggestion: Suggestion, console: Console, wide: bool = False) -> None:
+    """What to train, the ranking, what it rests on, what it cost and what the pick saves."""
     # A table narrower than its columns would lose digits; a pipe has no width of its own.
-    if not console.is_terminal:
+    if wide or not console.is_terminal:
         console.width = max(console.width, WIDTH)
-    console.print(fitting_table(suggestion, console))
-    for line in sentences(suggestion):
+    first, *rest = sentences(suggestion)
+    console.print(first, soft_wrap=True, highlight=False)
+    table = ranking_table(suggestion) if wide else fitting_table(suggestion, console)
+    console.print(table, soft_wrap=wide)
+    for line in rest:
         console.print(line, soft_wrap=True, highlight=False)
 
 
 def sentences(suggestion: Suggestion) -> list[str]:
-    """What a person should know beside the table."""
-    rollouts, cost, savings = suggestion.rollouts, suggestion.cost, suggestion.savings
+    """What a person should know, the most important first."""
     pick = suggestion.layers[suggestion.pick]
-    share = savings.trainable_parameters / savings.full_parameters
     lines = [
-        f"[bold]Pick: layer {suggestion.pick}[/bold] of {len(suggestion.layers)}, predicted to "
-        f"recover {pick.predicted:.2f} of the full-parameter gain ({_interval(pick)} at "
-        f"{suggestion.coverage:.0%}).",
+        headline(suggestion),
+        f"It is predicted to recover {pick.predicted:.2f} of the full-parameter gain "
+        f"({_interval(pick)} at {suggestion.coverage:.0%}){_reasons(suggestion)}.",
         f"Basis: {suggestion.basis}.",
     ]
     if suggestion.rates:
@@ -77,17 +88,120 @@ def sentences(suggestion: Suggestion) -> list[str]:
         lines.append(f"Stopped: {suggestion.stopped}.")
     elif suggestion.further:
         times = (f"{name} (about {in_time(s)})" for name, s in suggestion.further.items())
-        lines.append(
-            f"Not measured, and tell more: {', '.join(times)}; `--budget MINUTES` goes as far as "
-            f"they last."
-        )
+        lines.append(f"Not measured, and tell more: {', '.join(times)}.")
     if suggestion.measured_by:
         lines.append(f"Measured contributions: {escape(str(suggestion.measured_by))}.")
     if suggestion.task.prompt_form:
         lines.append(f"Prompts: {escape(suggestion.task.prompt_form)}.")
     if suggestion.task.note:
         lines.append(escape(suggestion.task.note))
-    lines += [
+    return [*lines, *_costs(suggestion)]
+
+
+def headline(suggestion: Suggestion) -> str:
+    """The pick, what it may lose against the best layer, and which layers that may be."""
+    picked = f"[bold]Pick: layer {suggestion.pick}[/bold] of {len(suggestion.layers)}"
+    if suggestion.expected_loss is None or suggestion.loss_bound is None:
+        return f"{picked}."
+    others = [layer for layer in suggestion.shortlist if layer != suggestion.pick]
+    rivals = f"the best layer may also be {_listed(others)}" if others else "no other comes near"
+    return (
+        f"{picked}, expected to be {suggestion.expected_loss:.2f} of the full-parameter gain below "
+        f"the best layer (in {HELD:.0%} of cases at most {suggestion.loss_bound:.2f}); {rivals}."
+    )
+
+
+def fitting_table(suggestion: Suggestion, console: Console) -> Table:
+    """The ranking as far as a console has room for it, its middle folded if it is long."""
+    unbounded = console.options.update(max_width=10 * WIDTH)
+    for most in range(SHOWN, 0, -1):
+        table = ranking_table(suggestion, most, folded=True)
+        if console.measure(table, options=unbounded).maximum <= console.width:
+            return table
+    return ranking_table(suggestion, 0, folded=True)
+
+
+def ranking_table(suggestion: Suggestion, most: int | None = None, folded: bool = False) -> Table:
+    """One line per layer, best first, with so many features at most; all if None."""
+    task = suggestion.task
+    name = Path(suggestion.model.id).name
+    table = Table(
+        title=escape(f"{name} · {task.name} ({task.source}) · {task.algorithm}"),
+        title_justify="left",
+    )
+    features = shown_features(suggestion)[:most]
+    for column in ("#", "layer", "depth", "predicted", "interval", "chance\nbest"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for feature in features:
+        name = heading(feature) + _direction(suggestion, feature)
+        table.add_column(_in_two_lines(name), justify="right", no_wrap=True)
+    if suggestion.measured_by:
+        table.add_column("measured", justify="right")
+    count = len(suggestion.layers)
+    left_out = range(TOP, count - BOTTOM) if folded and count >= FOLDED else range(0)
+    for place, layer in enumerate(suggestion.ranked):
+        if place in left_out:
+            if place == left_out.start:
+                table.add_row("…", f"{len(left_out)} more", *[""] * 3, "--wide")
+            continue
+        style = "bold green" if layer.layer == suggestion.pick else None
+        cells = _cells(suggestion, place + 1, layer, features)
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    return table
+
+
+def _cells(
+    suggestion: Suggestion, rank: int, layer: LayerSuggestion, features: Sequence[str]
+) -> list[str]:
+    values = (layer.features.get(name) for name in features)
+    cells = [
+        str(rank),
+        str(layer.layer),
+        f"{layer.depth:.2f}",
+        f"{layer.predicted:.2f}",
+        _interval(layer),
+        f"{layer.chance_best:.0%}",
+        *("–" if value is None else f"{value:.3g}" for value in values),
+    ]
+    if suggestion.measured_by:
+        cells.append("–" if layer.measured is None else f"{layer.measured:.2f}")
+    return cells
+
+
+def _direction(suggestion: Suggestion, feature: str) -> str:
+    """Whether a high value moved a layer up or down the ranking, if it moved it much."""
+    for influence in suggestion.influences:
+        if influence.feature == feature:
+            return " ↑" if influence.higher_is_better else " ↓"
+    return ""
+
+
+def _in_two_lines(text: str) -> str:
+    """Broken at the space nearest to its middle."""
+    spaces = [place for place, letter in enumerate(text) if letter == " "]
+    if not spaces:
+        return text
+    at = min(spaces, key=lambda place: abs(place - len(text) // 2))
+    return f"{text[:at]}\n{text[at + 1 :]}"
+
+
+def _reasons(suggestion: Suggestion) -> str:
+    if not suggestion.because:
+        return ""
+    following = suggestion.ranked[1].layer
+    named = _listed([heading(name) for name in suggestion.because], "and")
+    return f"; above layer {following} for its {named}"
+
+
+def _listed(items: Sequence[object], last: str = "or") -> str:
+    *first, final = map(str, items)
+    return f"{', '.join(first)} {last} {final}" if first else final
+
+
+def _costs(suggestion: Suggestion) -> list[str]:
+    rollouts, cost, savings = suggestion.rollouts, suggestion.cost, suggestion.savings
+    share = savings.trainable_parameters / savings.full_parameters
+    return [
         f"Rollouts: mean reward {rollouts.mean_reward:.3f} ± {rollouts.reward_error:.3f}; "
         f"{rollouts.groups_with_signal} of {rollouts.prompts} groups carry signal"
         f"{_completions(rollouts)}.",
@@ -101,49 +215,6 @@ def sentences(suggestion: Suggestion) -> list[str]:
         f"{savings.full_parameters:,} parameters ({share:.1%}); gradients and AdamW's state "
         f"{_bytes(savings.training_bytes)} in place of {_bytes(savings.full_training_bytes)}.",
     ]
-    return lines
-
-
-def fitting_table(suggestion: Suggestion, console: Console) -> Table:
-    """The ranking with as many features as a console has room for, most telling first."""
-    unbounded = console.options.update(max_width=10 * WIDTH)
-    for most in range(MOST_SHOWN, 0, -1):
-        table = ranking_table(suggestion, most)
-        if console.measure(table, options=unbounded).maximum <= console.width:
-            return table
-    return ranking_table(suggestion, 0)
-
-
-def ranking_table(suggestion: Suggestion, most: int = MOST_SHOWN) -> Table:
-    """One line per layer, best first, with so many features at most."""
-    task = suggestion.task
-    title = f"{suggestion.model.id} · {task.name} ({task.source}) · {task.algorithm}"
-    table = Table(title=escape(title), title_justify="left")
-    features = shown_features(suggestion)[:most]
-    for column in ("rank", "layer", "depth", "predicted", "interval", "chance best"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for name in features:
-        table.add_column(heading(name), justify="right")
-    if suggestion.measured_by:
-        table.add_column("measured", justify="right")
-    for rank, layer in enumerate(suggestion.ranked, start=1):
-        cells = [
-            str(rank),
-            str(layer.layer),
-            f"{layer.depth:.2f}",
-            f"{layer.predicted:.2f}",
-            _interval(layer),
-            f"{layer.chance_best:.0%}",
-            *(
-                f"{value:.3g}" if (value := layer.features.get(name)) is not None else "–"
-                for name in features
-            ),
-        ]
-        if suggestion.measured_by:
-            cells.append("–" if layer.measured is None else f"{layer.measured:.2f}")
-        style = "bold green" if layer.layer == suggestion.pick else None
-        table.add_row(*(Text(cell) for cell in cells), style=style)
-    return table
 
 
 def _probe_lines(suggestion: Suggestion) -> list[str]:
@@ -151,9 +222,9 @@ def _probe_lines(suggestion: Suggestion) -> list[str]:
     costs = [f"{p.name} {p.seconds:.1f} s, {_bytes(p.peak_bytes)}" for p in probes]
     lines = [f"Probes (time, peak memory): {'; '.join(costs)}."] if costs else []
     lines += [f"Left out of {p.name}: {escape(p.failure)}" for p in probes if p.failure]
-    hidden = len(suggestion.layers[suggestion.pick].features) - len(shown_features(suggestion))
-    if hidden:
-        lines.append(f"{hidden} more features of each layer are in suggestion.json.")
+    count = len(suggestion.layers[suggestion.pick].features)
+    if count:
+        lines.append(f"All {count} features of each layer are in suggestion.json.")
     return lines
 
 

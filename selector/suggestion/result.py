@@ -117,11 +117,36 @@ class Savings(Record):
     full_training_bytes: Count
 
 
+class Influence(Record):
+    """How one feature moved the ranking."""
+
+    feature: str
+    higher_is_better: bool
+    spread: NonNegative = Field(
+        description="standard deviation over layers of what it adds to their contributions"
+    )
+
+
 class Suggestion(Record):
     """Which layer to train, how sure that is, and what it rests on."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     pick: Index
+    expected_loss: Number | None = Field(
+        default=None, description="of the pick against the best layer, in contribution"
+    )
+    loss_bound: Number | None = Field(
+        default=None, description="what the pick loses at most, in 80 % of the cases"
+    )
+    shortlist: tuple[Index, ...] = Field(
+        default=(), description="the best layer is one of these with a chance of 80 %"
+    )
+    influences: tuple[Influence, ...] = Field(
+        default=(), description="the features that moved the ranking most"
+    )
+    because: tuple[str, ...] = Field(
+        default=(), description="features that put the pick above the next layer"
+    )
     basis: str
     rates: tuple[Rates, ...] = Field(
         default=(),

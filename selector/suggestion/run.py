@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
+from layerpick.calibration.predictors.losses import shortlist
 from layerpick.calibration.predictors.stored import available_predictors
 from layerpick.probes.base import ProbeSizes
-from layerpick.probes.table import DEFAULT_PROBES
 from layerpick.selector.prepare import default_rate, prepare
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.selector.settings import ModelChoice, RolloutChoice, SamplingChoice
 from layerpick.selector.suggestion import summaries
-from layerpick.selector.suggestion.budget import Spending, Spent, further_levels, predict, spend
-from layerpick.selector.suggestion.probing import refuse_contradictions, run_probes, sample
+from layerpick.selector.suggestion.budget import DEFAULT, Spending, read_budget
+from layerpick.selector.suggestion.climb import climb, further_levels, layer_features, measure
+from layerpick.selector.suggestion.probing import refuse_contradictions, sample
 from layerpick.selector.suggestion.rate import rate_of
 from layerpick.selector.suggestion.result import Cost, Suggestion
 from layerpick.selector.verification.find import find_measured
@@ -33,7 +33,7 @@ def suggest(
     algorithm: str | None = None,
     sampling: SamplingChoice | None = None,
     rollouts: RolloutChoice | None = None,
-    probes: Sequence[str] = DEFAULT_PROBES,
+    probes: Sequence[str] | None = None,
     sizes: ProbeSizes | None = None,
     spending: Spending | None = None,
     seed: int = 0,
@@ -42,7 +42,8 @@ def suggest(
     """Predict which decoder layer of `model` gains most from RL on `task`, trained alone.
 
     `model` is a Hub id, a folder, a .gguf file, or None for the built-in model of the task.
-    `spending` measures level after level in place of `probes`, until the pick is certain enough.
+    Levels of probes are measured from cheap to dear, in the order of what they are worth, for as
+    long as `spending` allows (10 minutes if left out); `probes` names them instead.
     Raises LayerpickError for whatever the user can mend, NoSignalError when the model's rewards
     do not differ within any group.
     """
@@ -65,25 +66,31 @@ def suggest(
     )
     refuse_contradictions(sampled.rollouts, rollouts, sampling)
     predictors = available_predictors()
-    if spending is None:
-        probed = replace(sampled, results=run_probes(shared, probes, reporter))
-        spent = Spent(probed, predict(shared, probed, predictors), None)
+    if probes is None:
+        limit = spending or read_budget(DEFAULT)
+        climbed = climb(shared, sampled, limit, predictors, reporter)
     else:
-        spent = spend(shared, sampled, spending, predictors, reporter)
-    prediction, probed = spent.prediction, spent.probed
+        climbed = measure(shared, sampled, probes, predictors, reporter)
+    prediction, probed = climbed.prediction, climbed.probed
     samples, results, features = probed.rollouts, probed.results, probed.features
+    effects = climbed.predictor.influences(layer_features(shared, probed))
     identity = prepared.model.identity
     data = prepared.task.fingerprint()
     name = prepared.task.name
     sweep = find_measured(identity.name, identity.weights_hash, name, chosen.name, data)
-    pick = int(prediction.contribution.argmax())
+    pick = prediction.pick
     return Suggestion(
         pick=pick,
+        expected_loss=prediction.expected_loss,
+        loss_bound=prediction.loss_bound,
+        shortlist=shortlist(prediction.chance_best),
+        influences=summaries.influences(effects, features),
+        because=summaries.because(effects, prediction.contribution),
         basis=prediction.basis,
         rates=prediction.rates,
-        stopped=spent.stopped,
+        stopped=climbed.stopped,
         learning_rate=rate_of(pick, probed, prepared),
-        further=further_levels(shared, probed, predictors),
+        further={} if climbed.stopped else further_levels(shared, probed, predictors),
         measured_by=sweep.source if sweep else None,
         coverage=prediction.coverage,
         layers=summaries.layers(prepared.model.layers.depths, prediction, features, sweep),

@@ -12,6 +12,7 @@ from layerpick.calibration.sweeps.values import Sweep
 from layerpick.probes.base import ProbeResult
 from layerpick.probes.run import peak_memory
 from layerpick.selector.suggestion.result import (
+    Influence,
     LayerSuggestion,
     ModelSummary,
     ProbeSummary,
@@ -27,6 +28,10 @@ from layerpick.training.tasks.forms import in_words, thinking_note
 
 BYTES_PER_TRAINED_PARAMETER = 12
 """A float32 gradient and AdamW's two float32 moments."""
+NO_EFFECT = 1e-6
+"""In contribution: less is rounding."""
+MOST_INFLUENCES = 6
+MOST_REASONS = 2
 PACKAGES = ("layerpick", "torch", "transformers", "trl", "numpy", "scikit-learn")
 
 
@@ -53,6 +58,33 @@ def layers(
         )
         for layer in range(len(depth))
     )
+
+
+def influences(
+    effects: Mapping[str, np.ndarray], features: Mapping[str, np.ndarray]
+) -> tuple[Influence, ...]:
+    """The features that moved the ranking most, from what each adds to every layer (layers,)."""
+    found = []
+    for name, effect in effects.items():
+        values = features.get(name)
+        if values is None or effect.std() < NO_EFFECT:
+            continue
+        known = np.isfinite(values)
+        rises = float(effect[known] @ (values[known] - values[known].mean())) >= 0
+        found.append(Influence(feature=name, higher_is_better=rises, spread=float(effect.std())))
+    return tuple(sorted(found, key=lambda each: -each.spread)[:MOST_INFLUENCES])
+
+
+def because(effects: Mapping[str, np.ndarray], contribution: np.ndarray) -> tuple[str, ...]:
+    """The features that do most to put the pick above the next layer, most telling first."""
+    if len(contribution) < 2:
+        return ()
+    pick, following = np.argsort(-contribution, kind="stable")[:2]
+    lead = {name: float(effect[pick] - effect[following]) for name, effect in effects.items()}
+    telling = sorted(
+        (name for name, gap in lead.items() if gap > NO_EFFECT), key=lambda n: -lead[n]
+    )
+    return tuple(telling[:MOST_REASONS])
 
 
 def model(loaded: LoadedModel) -> ModelSummary:

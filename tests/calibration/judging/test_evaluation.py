@@ -11,7 +11,14 @@ from layerpick.calibration.judging.accuracy import (
     judge_ranking,
     summarise,
 )
-from layerpick.calibration.judging.evaluation import evaluate, find_way, hold_out, shares, steps
+from layerpick.calibration.judging.evaluation import (
+    climbed_verdicts,
+    evaluate,
+    find_way,
+    hold_out,
+    shares,
+    steps,
+)
 from layerpick.calibration.predictors import choice
 from layerpick.calibration.predictors.base import Prediction
 from layerpick.calibration.predictors.calibrated import CalibratedPredictor
@@ -40,7 +47,7 @@ def test_a_verdict_by_hand(made_examples):
         best=frozenset({2}),
     )
     scores = np.array([0.0, 9.0, 0.4, 0.6])  # the highest is not measured
-    prediction = Prediction(scores, scores - 0.2, scores + 0.2, scores, 0.8, "")
+    prediction = Prediction(scores, scores - 0.2, scores + 0.2, scores[None], 0.8, "")
     verdict = judge(example, scores, prediction)
     assert verdict["spearman"] == pytest.approx(0.5)
     assert verdict["kendall"] == pytest.approx(1 / 3)
@@ -95,7 +102,7 @@ def test_held_out_predictions_come_from_the_other_models(made_examples):
     assert not notes and set(found) == set(examples)
     rest = make_design(examples[1:], LEVEL)
     expected = CalibratedPredictor(rest, RIDGE).predict(examples[0].layer_features(), 0)
-    assert found[examples[0]].lesson == str(RIDGE)
+    assert found[examples[0]].predictor.lesson == RIDGE
     assert found[examples[0]].prediction.contribution == pytest.approx(expected.contribution)
     assert found[examples[0]].prediction.low == pytest.approx(expected.low)
 
@@ -202,3 +209,39 @@ def test_a_warm_up_of_five_steps_counts_its_part_of_one_of_twenty(made_examples)
     assert shares(with_costs, level)[1] == pytest.approx((others + warm_up * cost.seconds) / 100)
     short = replace(with_costs, features={**probes, "warm_up": {"warm_up_5_gain": one}})
     assert shares(short, level)[1] == pytest.approx((others + cost.seconds) / 100)
+
+
+def test_what_comes_by_default_measures_the_layers_that_may_be_best(made_examples):
+    """Judged from the features that the default would have, level after level."""
+    examples = [with_dearer_features(example) for example in made_examples(6)]
+    levels = [LEVELS["backward"], LEVELS["one_step"], LEVELS["off_policy"]]
+    found = evaluate(examples, "model", levels, {})
+    verdicts = climbed_verdicts(found.levels)
+    assert set(verdicts) == set(examples)
+    assert found.climbed["regret"].mean == pytest.approx(
+        np.mean([verdict["regret"] for verdict in verdicts.values()])
+    )
+    assert {"expected_loss", "loss_held", "shortlist", "shortlist_held"} <= set(found.climbed)
+    # Levels that rank no better are not measured: the answer is then the first level's.
+    first = found.levels["backward"].held_out
+    none_better = {
+        "backward": found.levels["backward"],
+        "off_policy": replace(
+            found.levels["off_policy"],
+            held_out={
+                example: replace(held, criterion=-1.0)
+                for example, held in found.levels["off_policy"].held_out.items()
+            },
+        ),
+    }
+    assert climbed_verdicts(none_better) == {e: held.verdict for e, held in first.items()}
+
+
+def with_dearer_features(example):
+    """The features of the first level stand in for those of the dearer ones, with less noise."""
+    own = dict(example.features)
+    generator = np.random.default_rng(0)
+    for probe in ("hidden", "one_step", "off_policy"):
+        noise = generator.normal(0, 0.05, example.layers)
+        own[probe] = {f"{probe}_made_up": example.contributions + noise}
+    return replace(example, features=own)

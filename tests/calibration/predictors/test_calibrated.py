@@ -1,7 +1,6 @@
 """Intervals, and the predictor as it is stored."""
 
 import json
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -189,8 +188,8 @@ def test_too_few_models_are_refused(made_examples):
         calibrate(made_examples(2), LEVELS["weights"])
 
 
-def test_loading_and_predicting_take_less_than_two_seconds(made_examples, tmp_path):
-    """With the slowest regressor and as many models and features as are shipped."""
+def test_a_predictor_of_many_models_and_features_stays_small(made_examples, tmp_path):
+    """With the largest regressor and as many models and features as are shipped."""
     generator = np.random.default_rng(0)
     examples = made_examples(20)
     for example in examples:
@@ -202,9 +201,8 @@ def test_loading_and_predicting_take_less_than_two_seconds(made_examples, tmp_pa
     choices = dict.fromkeys(POPULATIONS, slowest)
     path = write_predictor(stored._put_together(design, choices), tmp_path)
     assert len(design.targets) > 100 and path.stat().st_size < 700_000
-    start = time.process_time()
-    load_predictors(tmp_path)["on_policy"].fit().predict(examples[0].layer_features(), 0)
-    assert time.process_time() - start < 2
+    found = load_predictors(tmp_path)["on_policy"].fit().predict(examples[0].layer_features(), 0)
+    assert len(found.contribution) == examples[0].layers
 
 
 def test_predictions_say_which_kinds_of_sweeps_they_rest_on(made_examples, tmp_path):
@@ -232,3 +230,20 @@ def test_a_model_is_not_asked_about_its_own_lessons(made_examples):
     assert {example.weights_hash for example in everyone.design.examples} >= {"hash-2"}
     assert "hash-2" not in {example.weights_hash for example in others.design.examples}
     assert "4 models" in others.predict(made_examples(5)[2].layer_features(), 0).basis
+
+
+def test_influences_are_what_each_feature_adds(made_examples):
+    """With a linear rule they add up to the deviations of the prediction from its mean."""
+    examples = made_examples(6)
+    design = make_design(examples, LEVELS["backward"])
+    lesson = Lesson(RidgeRegressor(alpha=1.0, keep=len(design.features)))
+    predictor = CalibratedPredictor(design, lesson)
+    asked = examples[0].layer_features()
+    effects = predictor.influences(asked)
+    assert set(effects) == {"depth", *design.features}
+    whole = fitted(predictor.design, lesson.regressor).predict(
+        np.column_stack(
+            [np.zeros(examples[0].layers), columns_of(asked, design.features, design.level)]
+        )
+    )
+    assert sum(effects.values()) == pytest.approx(whole - whole.mean(), abs=1e-6)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerpick.calibration.paths import PUBLISHED
-from layerpick.calibration.predictors.base import LayerFeatures, chance_of_best
+from layerpick.calibration.predictors.base import LayerFeatures
 from layerpick.calibration.predictors.position import (
     PositionPredictor,
     PositionSettings,
@@ -79,8 +79,3 @@ def test_predictions_are_sound_for_any_number_of_layers(layers, seed):
     assert (prediction.contribution <= prediction.high).all()
     assert prediction.chance_best.sum() == pytest.approx(1)
     assert "position only" in prediction.basis
-
-
-def test_chance_of_best_counts_wins():
-    draws = np.array([[0.1, 0.2, 0.0], [0.5, 0.1, 0.2], [0.0, 0.3, 0.2], [0.0, 1.0, 0.2]])
-    assert chance_of_best(draws).tolist() == [0.25, 0.75, 0.0]

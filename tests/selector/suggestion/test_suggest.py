@@ -9,7 +9,12 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from layerpick import Suggestion, read_suggestion, suggest
-from layerpick.selector.suggestion.report import fitting_table, sentences
+from layerpick.selector.suggestion.report import (
+    fitting_table,
+    print_suggestion,
+    ranking_table,
+    sentences,
+)
 from layerpick.training.errors import LayerpickError
 
 
@@ -168,14 +173,45 @@ def test_suggesting_imports_nothing_that_trains_or_judges(tmp_path):
     assert not imported & set(NOT_TO_SUGGEST)
 
 
-@pytest.mark.parametrize("width", [80, 100, 160])
+@pytest.mark.parametrize("width", [50, 80, 160])
 def test_the_table_shows_as_many_features_as_there_is_room_for(suggestion, width):
     console = Console(width=width, file=StringIO())
     table = fitting_table(suggestion, console)
     console.print(table)
     printed = console.file.getvalue()
-    for column in table.columns:
-        assert str(column.header) in printed
-        assert all(str(cell) in printed for cell in column.cells)
+    if width >= 80:
+        for column in table.columns:
+            assert all(line in printed for line in str(column.header).split("\n"))
+            assert all(str(cell) in printed for cell in column.cells)
     everything = fitting_table(suggestion, Console(width=1000)).columns
-    assert (len(table.columns) < len(everything)) == (width < 160)
+    assert (len(table.columns) < len(everything)) == (width < 80)
+
+
+def test_the_middle_of_a_long_ranking_is_folded_unless_asked_for(suggestion):
+    layer = suggestion.layers[0]
+    many = tuple(
+        layer.model_copy(update={"layer": number, "predicted": -number / 40})
+        for number in range(40)
+    )
+    long = suggestion.model_copy(update={"layers": many, "pick": 0, "measured_by": None})
+    consoles = {wide: Console(width=80, file=StringIO(), force_terminal=True) for wide in (0, 1)}
+    for wide, console in consoles.items():
+        print_suggestion(long, console, wide=bool(wide))
+    folded, whole = (console.file.getvalue() for console in consoles.values())
+    shown = [str(number) for number in range(40)]
+    rows = {wide: ranking_table(long, folded=not wide).columns[1]._cells for wide in (0, 1)}
+    assert [str(cell) for cell in rows[1]] == shown
+    assert [str(cell) for cell in rows[0]] == [*shown[:12], "24 more", *shown[36:]]
+    assert "--wide" in folded and "--wide" not in whole
+    assert max(len(line) for line in whole.splitlines()) > 80
+
+
+def test_the_answer_comes_first_and_says_what_it_may_cost(suggestion):
+    first = sentences(suggestion)[0]
+    assert f"layer {suggestion.pick}" in first
+    assert f"{suggestion.expected_loss:.2f}" in first and f"{suggestion.loss_bound:.2f}" in first
+    listed = [str(layer) for layer in suggestion.shortlist if layer != suggestion.pick]
+    said = first.rpartition("may also be ")[2].removesuffix(".").replace(" or ", ", ")
+    assert (said.split(", ") == listed) if listed else "no other comes near" in first
+    old = suggestion.model_copy(update={"expected_loss": None})
+    assert sentences(old)[0].endswith(f"of {len(old.layers)}.")

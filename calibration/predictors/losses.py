@@ -1,0 +1,79 @@
+"""What a pick loses against the best layer: stated, and learned from what earlier picks lost.
+
+Draws of all layers say how far the best of them is expected above the pick. They take every
+layer's error for a chance to be better, more than it turns out to be, so what they state is scaled
+to what picks of left-out sweeps lost in truth, measured with the same noise. The bound is split
+conformal (Lei et al. 2018, arXiv 1604.04173): the quantile of what was lost as a multiple of what
+was stated. Every model (or data set, where models are few) has the same say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+HELD = 0.8
+"""Share of picks that should lose no more than the bound."""
+SHORTLISTED = 0.8
+"""Chance that the best layer is in the shortlist."""
+LEAST_STATED = 0.01
+"""Stated losses below count as this, lest a sure pick that was wrong make every bound infinite."""
+
+
+@dataclass(frozen=True)
+class PastPick:
+    """A pick whose loss has been measured, by a predictor that did not know its sweep."""
+
+    stated: float
+    """By draws."""
+    lost: float
+    """In contribution."""
+    group: str
+    """What is alike: the model, or the data set."""
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """From the loss that draws state to the loss expected and its bound."""
+
+    expected: float = 1.0
+    bound: float = 1.0
+
+
+AS_DRAWN = LossScale()
+"""Where nothing is known of earlier picks."""
+
+
+def stated_loss(draws: np.ndarray, pick: int) -> float:
+    """How far the best layer of each draw (draws, layers) is above the pick, in the mean."""
+    return float((draws.max(axis=1) - draws[:, pick]).mean())
+
+
+def learn_scale(past: Sequence[PastPick]) -> LossScale:
+    """The scale that past picks call for; draws are taken at their word without any."""
+    if not past:
+        return AS_DRAWN
+    stated = np.array([max(pick.stated, LEAST_STATED) for pick in past])
+    lost = np.array([pick.lost for pick in past])
+    _, own, counts = np.unique(
+        [pick.group for pick in past], return_inverse=True, return_counts=True
+    )
+    weights = 1 / counts[own]
+    ratios = lost / stated
+    order = np.argsort(ratios)
+    # The pick asked about has a vote too, and is thought the worst.
+    reached = np.cumsum(weights[order]) / (weights.sum() + 1)
+    at = min(int(np.searchsorted(reached, HELD)), len(past) - 1)
+    return LossScale(float(weights @ lost / (weights @ stated)), float(ratios[order[at]]))
+
+
+def shortlist(chance_best: np.ndarray) -> tuple[int, ...]:
+    """The fewest layers that hold the best one with a chance of `SHORTLISTED`, likeliest first.
+
+    chance_best (layers,) sums to 1.
+    """
+    order = np.argsort(-chance_best, kind="stable")
+    enough = int(np.searchsorted(np.cumsum(chance_best[order]), SHORTLISTED - 1e-9)) + 1
+    return tuple(order[:enough].tolist())

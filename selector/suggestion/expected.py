@@ -1,0 +1,87 @@
+"""What a level is worth, and about how long what is missing of it will take.
+
+Limits: times are passes over the rollouts times what one of them takes, timed once. A level that
+does little but start up takes longer than is said.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from layerpick.calibration.predictors.levels import FIRST, LEVELS, Level, dearer, tells_more
+from layerpick.calibration.predictors.stored import StoredPredictor
+from layerpick.calibration.sweeps.population import Population
+from layerpick.probes.base import Pace, ProbeInput
+from layerpick.probes.table import find_probe
+from layerpick.probes.trials.prefixes import texts
+from layerpick.training.batches.packed import packed_log_probs
+
+RATES_LEVEL = "one_step"
+"""The level whose probes advise a learning rate, for pretrained models."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What passes over the rollouts take on this machine."""
+
+    sampling: float
+    """Seconds in which they were sampled."""
+    forward: float
+    """Seconds of a forward pass over all of them."""
+
+    def of(
+        self, level: Level, probe_input: ProbeInput, measured: Collection[str], trained: int
+    ) -> float:
+        """Seconds that the probes of a level which were not measured yet will take.
+
+        `trained` layers go through the probes that are dear by layer.
+        """
+        pace = Pace(self.forward, self.sampling, trained)
+        return sum(
+            find_probe(name)().seconds(probe_input, pace) for name in missing(level, measured)
+        )
+
+
+def time_passes(probe_input: ProbeInput, sampling: float) -> Timing:
+    """Time a forward pass on the first batch of the rollouts."""
+    rollouts = probe_input.rollouts
+    text = next(texts(probe_input, range(len(rollouts.groups)), probe_input.model.dtype))
+    start = time.perf_counter()
+    with torch.no_grad():
+        temperature = rollouts.origin.temperature or 1.0
+        packed_log_probs(probe_input.model.model, text.batch, temperature).sum().item()
+    seconds = time.perf_counter() - start
+    return Timing(sampling, seconds * len(rollouts.trajectories) / len(text.trajectories))
+
+
+def missing(level: Level, measured: Collection[str]) -> list[str]:
+    """The level's probes that were not measured yet."""
+    return [name for name in level.probes if name not in measured]
+
+
+def levels_that_tell_more(
+    predictors: Mapping[str, StoredPredictor], population: Population
+) -> list[Level]:
+    """Dearer levels worth measuring: they rank better than cheaper ones, or advise a rate."""
+    if FIRST not in predictors:
+        return [level for level in dearer() if level.name in predictors]
+    best = predictors[FIRST].lessons[population].criterion
+    found = []
+    for level in dearer():
+        if level.name not in predictors:
+            continue
+        criterion = predictors[level.name].lessons[population].criterion
+        advises = level.name == RATES_LEVEL and population == "pretrained"
+        if tells_more(criterion, best) or advises:
+            found.append(level)
+        best = max(best, criterion)
+    return found
+
+
+def is_whole(measured: Collection[str]) -> bool:
+    """Whether the first level was measured whole."""
+    return set(LEVELS[FIRST].probes) <= set(measured)
