@@ -7,7 +7,7 @@ smollm2=$1 gemma=$2 svamp=$3
 shift 3
 layerpick=${LAYERPICK:-layerpick}
 data=calibration/data/datasets
-common=(--dtype bfloat16 --prompts 8 --group-size 8 --steps 20 --seeds 2
+common=(--dtype auto --prompts 8 --group-size 8 --steps 20 --seeds 2
   --heldout-prompts 200 --heldout-samples 2 --stop '\n'
   --probes weights,hidden,gradient,one_step,off_policy --probe-prompts 16
   --out calibration/data/sweeps)
