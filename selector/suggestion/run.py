@@ -55,7 +55,7 @@ def suggest(
     prepared = prepare(choice, task, settings or TaskSettings(), sampling)
     chosen = make_algorithm(algorithm or prepared.task.default_algorithm)
     loaded = time.perf_counter()
-    shared, sampled = sample(
+    probe_input, sampled = sample(
         prepared,
         chosen,
         rollouts,
@@ -68,12 +68,12 @@ def suggest(
     predictors = available_predictors()
     if probes is None:
         limit = spending or read_budget(DEFAULT)
-        climbed = climb(shared, sampled, limit, predictors, reporter)
+        climbed = climb(probe_input, sampled, limit, predictors, reporter)
     else:
-        climbed = measure(shared, sampled, probes, predictors, reporter)
+        climbed = measure(probe_input, sampled, probes, predictors, reporter)
     prediction, probed = climbed.prediction, climbed.probed
     samples, results, features = probed.rollouts, probed.results, probed.features
-    effects = climbed.predictor.influences(layer_features(shared, probed))
+    effects = climbed.predictor.influences(layer_features(probe_input, probed))
     identity = prepared.model.identity
     data = prepared.task.fingerprint()
     name = prepared.task.name
@@ -90,7 +90,7 @@ def suggest(
         rates=prediction.rates,
         stopped=climbed.stopped,
         learning_rate=rate_of(pick, probed, prepared),
-        further={} if climbed.stopped else further_levels(shared, probed, predictors),
+        further={} if climbed.stopped else further_levels(probe_input, probed, predictors),
         measured_by=sweep.source if sweep else None,
         coverage=prediction.coverage,
         layers=summaries.layers(prepared.model.layers.depths, prediction, features, sweep),
