@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from layerpick.calibration.sweeps.measured import read_sweep
+from layerpick.calibration.sweeps.population import Population
 from layerpick.training.sweeps.records import RunRecord
 
 LEAST_HEADROOM = 0.05
@@ -33,6 +34,7 @@ class SweepCurves:
     """(S, L), float64: held-out scores of the trained policies."""
     predicted: np.ndarray
     """(L,), float64: contributions predicted without this model."""
+    population: Population = "pretrained"
 
     @property
     def headroom(self) -> float:
@@ -54,7 +56,9 @@ def headroom_above(base: float) -> float:
     return max(1.0 - base, LEAST_HEADROOM)
 
 
-def read_curves(records: Sequence[RunRecord], predicted: np.ndarray) -> SweepCurves | None:
+def read_curves(
+    records: Sequence[RunRecord], predicted: np.ndarray, population: Population = "pretrained"
+) -> SweepCurves | None:
     """The curves of a sweep whose layers' contributions were predicted as `predicted` (layers,).
 
     Where every policy had several rates, each layer's best one counts. None with fewer than two
@@ -85,6 +89,7 @@ def read_curves(records: Sequence[RunRecord], predicted: np.ndarray) -> SweepCur
         curves=np.array([[record.curve for record in row] for row in table]),
         scores=np.array([[record.score for record in row] for row in table], dtype=float),
         predicted=predicted[layers],
+        population=population,
     )
 
 

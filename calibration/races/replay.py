@@ -14,6 +14,7 @@ import numpy as np
 from layerpick.calibration.judging.accuracy import mean_over_models
 from layerpick.calibration.races.curves import SweepCurves
 from layerpick.calibration.races.rule import Raced, RaceRule, learn_rule, run_race
+from layerpick.calibration.sweeps.population import POPULATIONS, Population
 
 BUDGETS = (1.7, 2.5, 4.0)
 """Single-layer runs."""
@@ -37,13 +38,23 @@ class Replayed:
 Way = Callable[[SweepCurves, int], Raced]
 
 
-def replay(sweeps: Sequence[SweepCurves], budgets: Sequence[float] = BUDGETS) -> list[Replayed]:
-    """Judge races at several budgets and the simpler ways on all sweeps."""
+def replay(
+    sweeps: Sequence[SweepCurves], budgets: Sequence[float] = BUDGETS
+) -> dict[Population, list[Replayed]]:
+    """Judge races at several budgets and the simpler ways, on each population's sweeps.
+
+    Rules are learned from the sweeps of all.
+    """
     ways: dict[str, Way] = {"best predicted, alone": _best_of(1)}
     ways |= {f"best of the {n} best predicted, all to the end": _best_of(n) for n in (2, 3, 4)}
     ways |= {name: _halving(first) for first, name in HALVING}
     ways |= {f"race, {budget:g} runs": _races(sweeps, budget) for budget in budgets}
-    return [_judged(name, way, sweeps) for name, way in ways.items()]
+    found: dict[Population, list[Replayed]] = {}
+    for population in POPULATIONS:
+        own = [sweep for sweep in sweeps if sweep.population == population]
+        if own:
+            found[population] = [_judged(name, way, own) for name, way in ways.items()]
+    return found
 
 
 def _races(sweeps: Sequence[SweepCurves], budget: float) -> Way:

@@ -23,7 +23,7 @@ from layerpick.training.values import Record
 
 SCHEMA_VERSION: Literal[1] = 1
 RULES_FILE = "races.json"
-MADE_BY = "python -m layerpick.calibration.races"
+MADE_BY = "layerpick calibrate --races"
 BUDGETS = (1.5, 2.0, 2.5, 3.0, 4.0)
 """Single-layer runs for which rules are learned."""
 RACED_LEVELS = ("backward", "one_step", "off_policy")
@@ -55,15 +55,28 @@ def curves_of(
 ) -> list[SweepCurves]:
     """The curves of the examples' sweeps, each with its prediction made without its model."""
     held_out, _ = hold_out(examples, examples, level, "model", done)
-    predicted = {example.about: example for example in held_out}
+    predicted = {(example.about, example.rates): example for example in held_out}
     found = []
     for folder in dict.fromkeys(folder for root in roots for folder in sweep_folders(root)):
         records = read_folder(folder)
-        example = predicted.get(records[0].settings.about)
+        settings = records[0].settings
+        example = predicted.get((settings.about, settings.rates))
         if example is not None:
-            curves = read_curves(records, held_out[example].prediction.contribution)
+            predictions = held_out[example].prediction.contribution
+            curves = read_curves(records, predictions, example.population)
             found += [curves] if curves is not None else []
     return found
+
+
+def learn_races(
+    examples: Sequence[Example], roots: Sequence[Path], done: Progress = lambda _: None
+) -> StoredRules:
+    """Rules for every level and budget. Raises LayerpickError with no curves of two seeds."""
+    curves = {level: curves_of(examples, roots, LEVELS[level], done) for level in RACED_LEVELS}
+    known = {level: found for level, found in curves.items() if found}
+    if not known:
+        raise LayerpickError("Races are learned from sweeps of two seeds, and there is none.")
+    return learn_rules(known)
 
 
 def learn_rules(curves: Mapping[str, Sequence[SweepCurves]]) -> StoredRules:

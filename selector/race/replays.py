@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from layerpick.calibration.predictors.levels import find_level
 from layerpick.calibration.races.replay import Replayed, replay
 from layerpick.calibration.races.store import curves_of
 from layerpick.calibration.sweeps.examples import load_examples
+from layerpick.calibration.sweeps.population import Population
 from layerpick.selector.progress import Reporter, Silent
 from layerpick.training.errors import LayerpickError
 
@@ -26,8 +27,8 @@ def replay_races(
     *,
     level: str | None = None,
     reporter: Reporter | None = None,
-) -> list[Replayed]:
-    """Races and simpler ways to spend the same runs, on models left out.
+) -> dict[Population, list[Replayed]]:
+    """Races and simpler ways to spend the same runs, on models left out, by population.
 
     `sweeps` are folders, the shipped one if left out; `level` is what the predictions rest on.
     Raises LayerpickError when fewer than two models have curves of two seeds.
@@ -41,22 +42,27 @@ def replay_races(
     return replay(curves)
 
 
-def print_replays(found: Sequence[Replayed], console: Console) -> None:
-    """One row for each way."""
-    table = Table(title="Which layer is trained in the end, judged by the other seeds")
-    for heading in ("way", "single-layer runs", "regret", "share lost"):
-        table.add_column(heading, justify="left" if heading == "way" else "right")
-    for each in found:
-        values = (each.cost, each.regret, each.share_lost)
-        table.add_row(each.name, *(f"{mean:.3f} ± {error:.3f}" for mean, error in values))
-    console.print(table)
+def print_replays(found: Mapping[Population, Sequence[Replayed]], console: Console) -> None:
+    """A table for each population, one row for each way."""
+    for population, rows in found.items():
+        table = Table(
+            title=f"{population} models, {rows[0].sweeps} sweeps".capitalize(),
+            title_justify="left",
+        )
+        for heading in ("layer trained in the end", "single-layer runs", "regret", "share lost"):
+            table.add_column(heading, justify="right" if table.columns else "left")
+        for each in rows:
+            values = (each.cost, each.regret, each.share_lost)
+            table.add_row(each.name, *(f"{mean:.3f} ± {error:.3f}" for mean, error in values))
+        console.print(table)
     console.print(
-        f"{found[0].sweeps} sweeps; ± is a standard error over models (bootstrap). Rules and "
-        f"predictions are learned from the other models. The probes' cost is not in it.",
+        "Judged by the other seeds; ± is a standard error over models (bootstrap). Rules and "
+        "predictions are learned from the other models. The probes' cost is not in it.",
         soft_wrap=True,
     )
 
 
-def to_json(found: Sequence[Replayed]) -> str:
+def to_json(found: Mapping[Population, Sequence[Replayed]]) -> str:
     """The rows as data."""
-    return json.dumps([asdict(each) for each in found], indent=2) + "\n"
+    rows = {population: [asdict(each) for each in own] for population, own in found.items()}
+    return json.dumps(rows, indent=2) + "\n"

@@ -33,6 +33,10 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
+    races: Annotated[
+        bool,
+        typer.Option("--races", help="Learn when arms of a race may leave, too; takes minutes."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fit the predictor anew with your own sweeps added to the shipped ones.
@@ -53,7 +57,9 @@ written whole.
     from layerpick.selector.recalibration.run import calibrate as make_predictors
 
     with reporting() as reporter:
-        found = make_predictors(sweeps or (), out=out, regressor=regressor, reporter=reporter)
+        found = make_predictors(
+            sweeps or (), out=out, regressor=regressor, races=races, reporter=reporter
+        )
     if as_json:
         sys.stdout.write(calibrate_report.to_json(found))
     else:

@@ -11,7 +11,7 @@ from layerpick.calibration.judging.evaluation import find_levels, hold_out, step
 from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.predictors.candidates import with_own
 from layerpick.calibration.predictors.choice import lessons
-from layerpick.calibration.predictors.levels import Level
+from layerpick.calibration.predictors.levels import LEVELS, Level
 from layerpick.calibration.predictors.rates import learn_rates, read_cases, write_rates
 from layerpick.calibration.predictors.regressors import Regressor
 from layerpick.calibration.predictors.stored import (
@@ -20,6 +20,7 @@ from layerpick.calibration.predictors.stored import (
     write_predictor,
 )
 from layerpick.calibration.predictors.stored import calibrate as fit_level
+from layerpick.calibration.races.store import RACED_LEVELS, learn_races, write_rules
 from layerpick.calibration.sweeps.examples import Example, load_examples
 from layerpick.calibration.sweeps.population import POPULATIONS, Population
 from layerpick.selector.progress import Reporter, Silent
@@ -67,12 +68,14 @@ def calibrate(
     *,
     out: Path | None = None,
     regressor: str | None = None,
+    races: bool = False,
     reporter: Reporter | None = None,
 ) -> Calibrated:
     """Fit every level that the sweeps allow and write it to `out`, whole or not at all.
 
     `sweeps` are folders of one's own, added to the shipped ones; `regressor` is one's own, as
-    `file.py:Class`, beside the built-in ones. `suggest` looks in the folder used if `out` is left
+    `file.py:Class`, beside the built-in ones. With `races` the rules of races are learned anew too,
+    which leaves out every model at every level. `suggest` looks in the folder used if `out` is left
     out. Nothing is written before everything is fitted. Raises LayerpickError when no level can be.
     """
     own, folder, reporter = sweeps, out or user_predictors(), reporter or Silent()
@@ -110,6 +113,10 @@ def calibrate(
     if not made:
         raise LayerpickError(notes[-1] if notes else "No sweep has the probes of a level.")
     _learn_rates([SHIPPED_SWEEPS, *own], folder, reporter)
+    if races:
+        levels = [LEVELS[name] for name in RACED_LEVELS]
+        done = reporter.stage("learning races", steps(loaded.examples, "model", levels))
+        write_rules(learn_races(loaded.examples, [SHIPPED_SWEEPS, *own], done), folder)
     return Calibrated(
         predictors=tuple(
             NewPredictor(

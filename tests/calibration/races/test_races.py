@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -87,10 +89,21 @@ def test_curves_that_contradict_the_prediction_change_the_mind(sweeps):
 
 
 def test_a_rule_keeps_to_its_budget_and_loses_less_than_the_prediction_alone(sweeps):
-    rows = {row.name: row for row in replay(sweeps, budgets=(2.5,))}
+    (found,) = replay(sweeps, budgets=(2.5,)).values()
+    rows = {row.name: row for row in found}
     race, alone = rows["race, 2.5 runs"], rows["best predicted, alone"]
     assert race.cost[0] <= 2.5 + 3 * race.cost[1] + 0.1
     assert race.regret[0] < alone.regret[0]
+
+
+def test_populations_are_judged_apart_by_rules_learned_from_all(sweeps):
+    mixed = [replace(sweep, population="from scratch") for sweep in sweeps[:-2]] + sweeps[-2:]
+    found = replay(mixed, budgets=(2.5,))
+    whole = {row.name: row for row in replay(sweeps, budgets=(2.5,))["pretrained"]}
+    assert [rows[0].sweeps for rows in found.values()] == [2, len(sweeps) - 2]
+    for ours, theirs in zip(*found.values(), strict=True):
+        shares = [2 * ours.share_lost[0], (len(sweeps) - 2) * theirs.share_lost[0]]
+        assert sum(shares) / len(sweeps) == pytest.approx(whole[ours.name].share_lost[0])
 
 
 def test_a_seeds_own_scores_are_never_looked_at(sweeps):
