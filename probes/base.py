@@ -156,7 +156,7 @@ class Pace:
     """Seconds of a forward pass over all rollouts."""
     sampling: float
     """Seconds in which they were sampled."""
-    candidates: int
+    candidates: tuple[int, ...]
     """Layers that a probe `of_candidates` will train."""
 
 

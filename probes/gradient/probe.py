@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
+from layerpick.probes.base import WITH_BACKWARD, FeatureInfo, Measurement, Pace, Probe, ProbeInput
 from layerpick.probes.gradient.sketch import KINDS, GradientSketcher, LayerSketch
 from layerpick.probes.gradient.statistics import (
     alternating_halves,
@@ -45,6 +45,8 @@ from layerpick.training.errors import LayerpickError
 
 PART_STATISTICS = ("gradient_norm", "gradient_snr")
 SEPARATE = TOKEN_CLASSES[:-1]
+SECONDS_PER_GROUP = 0.03
+"""On one core: statistics of a group's gradient, whatever the model."""
 """Classes with a backward pass of their own; the last is what they leave of the whole."""
 
 
@@ -142,6 +144,10 @@ class GradientProbe(Probe):
         ),
         *_part_features(),
     )
+
+    def seconds(self, probe_input: ProbeInput, pace: Pace) -> float:
+        """A pass forward and back, and what is kept of every group."""
+        return WITH_BACKWARD * pace.forward + SECONDS_PER_GROUP * len(probe_input.rollouts.groups)
 
     def ticks(self, probe_input: ProbeInput) -> int:
         """One per group, of the other task too."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
+from layerpick.probes.base import FeatureInfo, Measurement, Pace, Probe, ProbeInput
 from layerpick.probes.hidden.attention import AttentionEntropy
 from layerpick.probes.hidden.lens import LogitLens
 from layerpick.probes.hidden.separability import separability
@@ -30,6 +30,9 @@ from layerpick.probes.reading.passes import (
     written_columns,
 )
 from layerpick.training.errors import LayerpickError
+
+PASSES = 2.5
+"""What a pass with all its statistics takes, over one without."""
 
 
 class HiddenProbe(Probe):
@@ -73,6 +76,11 @@ class HiddenProbe(Probe):
             "linear classifier probes (arXiv 1610.01644)",
         ),
     )
+
+    def seconds(self, probe_input: ProbeInput, pace: Pace) -> float:
+        """A pass over the trajectories read, and what is computed from every layer's output."""
+        read = probe_input.sizes.trajectories / len(probe_input.rollouts.trajectories)
+        return PASSES * min(1.0, read) * pace.forward
 
     def ticks(self, probe_input: ProbeInput) -> int:
         """One per group read."""

@@ -76,10 +76,11 @@ class OffPolicyProbe(Probe):
     features = _features()
 
     def seconds(self, probe_input: ProbeInput, pace: Pace) -> float:
-        """Each candidate's steps and judgements; passes start at it, and are half on average."""
+        """Each candidate's steps and judgements, in passes that start at it."""
         read = pace.forward * probe_input.share_learned_from
         times = probe_input.sizes.off_policy_steps
-        return read * (1 + pace.candidates / 2 * (WITH_BACKWARD * max(times) + len(times)))
+        passes = sum(1 - layer / probe_input.layer_count for layer in pace.candidates)
+        return read * (1 + passes * (WITH_BACKWARD * max(times) + len(times)))
 
     def ticks(self, probe_input: ProbeInput) -> int:
         """One per trained layer, rate and half."""

@@ -34,6 +34,8 @@ from layerpick.training.settings import RlSettings
 from layerpick.training.tasks.base import Task
 
 STEPS = (5, 10, 20)
+TOGETHER = 0.4
+"""Time of sampling and learning many policies side by side, over that of one after another."""
 """When policies can be judged: features mean the same everywhere."""
 TRAINING, JUDGING = 2**31 + 1, 2**31 + 2
 """Stand for the step number in the seeds of the training and of the judgement."""
@@ -83,7 +85,8 @@ class OnPolicyProbe(Probe):
     def seconds(self, probe_input: ProbeInput, pace: Pace) -> float:
         """Sampling and learning from each candidate's own episodes."""
         episodes = max(probe_input.sizes.on_policy_steps) * probe_input.sizes.on_policy_episodes
-        sampled = pace.candidates * episodes / len(probe_input.rollouts.trajectories)
+        policies = TOGETHER * len(pace.candidates)
+        sampled = policies * episodes / len(probe_input.rollouts.trajectories)
         return sampled * (pace.sampling + WITH_BACKWARD * pace.forward)
 
     def ticks(self, probe_input: ProbeInput) -> int:

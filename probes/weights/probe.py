@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
+from layerpick.probes.base import FeatureInfo, Measurement, Pace, Probe, ProbeInput
 from layerpick.probes.weights.spectra import (
     power_law_exponent,
     singular_values,
@@ -27,6 +27,8 @@ from layerpick.probes.weights.spectra import (
 )
 from layerpick.training.errors import LayerpickError
 
+SECONDS_PER_WEIGHT = 6e-8
+"""Of a spectrum, on one core."""
 SPECTRAL = ("spectrum_snr", "stable_rank", "power_law_alpha")
 
 
@@ -58,6 +60,11 @@ class WeightsProbe(Probe):
             "WeightWatcher (arXiv 2002.06716)",
         ),
     )
+
+    def seconds(self, probe_input: ProbeInput, pace: Pace) -> float:  # noqa: ARG002
+        """The spectrum of every matrix."""
+        layers = probe_input.model.layers
+        return SECONDS_PER_WEIGHT * sum(layers.parameter_count(n) for n in range(len(layers)))
 
     def ticks(self, probe_input: ProbeInput) -> int:
         """One per layer."""

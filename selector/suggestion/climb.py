@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from layerpick.calibration.predictors.base import LayerFeatures, Prediction, Predictor
-from layerpick.calibration.predictors.halving import join, most_kept, still_possible
+from layerpick.calibration.predictors.halving import join, still_possible
 from layerpick.calibration.predictors.levels import FIRST, LEVELS, Level
 from layerpick.calibration.predictors.position import load_position_predictor
 from layerpick.calibration.predictors.stored import StoredPredictor, best_predictor
@@ -69,8 +69,8 @@ def climb(
             return ended(f"certain enough, {chance:.0%}")
         going = still_possible(prediction, kept) if level.halved else None
         remaining = limit - (time.perf_counter() - start)
-        trained = probe_input.layer_count if going is None else len(going)
-        cost = timing.of(level, probe_input, probed.results, trained)
+        candidates = going or range(probe_input.layer_count)
+        cost = timing.of(level, probe_input, probed.results, candidates)
         if cost > remaining:
             left = f"of the {in_time(limit)} allowed, {in_time(max(remaining, 0))} are left"
             return ended(f"{left}, and the level {level.name} needs about {in_time(cost)}")
@@ -135,17 +135,18 @@ def further_levels(
     if not levels or not is_whole(probed.results):
         return {}
     timing = time_passes(probe_input, probed.sampling_seconds)
-    most = most_kept(probe_input.layer_count)
-    return {level.name: timing.of(level, probe_input, probed.results, most) for level in levels}
+    half = range(0, probe_input.layer_count, 2)
+    return {level.name: timing.of(level, probe_input, probed.results, half) for level in levels}
 
 
 def _plan(probe_input: ProbeInput, levels: Sequence[Level], timing: Timing, limit: float) -> str:
     """The levels and when each will be there, from now."""
     measured: list[str] = []
-    told, spent, most = [], 0.0, probe_input.layer_count
+    told, spent, apart = [], 0.0, 1
     for level in (LEVELS[FIRST], *levels):
-        most = most_kept(most) if level.halved else most
-        spent += timing.of(level, probe_input, measured, most)
+        apart *= 2 if level.halved else 1
+        candidates = range(0, probe_input.layer_count, apart)
+        spent += timing.of(level, probe_input, measured, candidates)
         measured += missing(level, measured)
         told.append(f"{level.name} after {in_time(spent)}")
     return (

@@ -7,7 +7,7 @@ does little but start up takes longer than is said.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,13 +34,17 @@ class Timing:
     """Seconds of a forward pass over all of them."""
 
     def of(
-        self, level: Level, probe_input: ProbeInput, measured: Collection[str], trained: int
+        self,
+        level: Level,
+        probe_input: ProbeInput,
+        measured: Collection[str],
+        candidates: Sequence[int],
     ) -> float:
         """Seconds that the probes of a level which were not measured yet will take.
 
-        `trained` layers go through the probes that are dear by layer.
+        `candidates` go through the probes that are dear by layer.
         """
-        pace = Pace(self.forward, self.sampling, trained)
+        pace = Pace(self.forward, self.sampling, tuple(candidates))
         return sum(
             find_probe(name)().seconds(probe_input, pace) for name in missing(level, measured)
         )
