@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Measures sweeps of pretrained models in sweeps/, each policy at its own rate. From the top of
-# the repository: bash calibration/data/measure_pretrained.sh SMOLLM2.gguf GEMMA.gguf SVAMP.json [NAME…]
+# the repository: bash calibration/data/measure_pretrained.sh SMOLLM2.gguf GEMMA.gguf [NAME…]
 # What is there already is not measured again; a pass takes minutes, a sweep about half an hour.
 set -eu
-smollm2=$1 gemma=$2 svamp=$3
-shift 3
+smollm2=$1 gemma=$2
+shift 2
 layerpick=${LAYERPICK:-layerpick}
 data=calibration/data/datasets
 common=(--dtype auto --prompts 8 --group-size 8 --steps 20 --seeds 2
@@ -25,9 +25,6 @@ digits=(--task math --max-new-tokens 4 --heldout-prompts 36 --heldout-samples 8
 sums=(--task math --max-new-tokens 5
   --dataset 'reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=2'
   --template '13 + 25 = 38\n7 - 2 = 5\n6 + 41 = 47\n35 - 4 = 31\n{expression} =')
-products=(--task math --max-new-tokens 6 --temperature 0.5
-  --dataset 'reasoning-gym:products?min_terms=2&max_terms=2&min_digits=1&max_digits=2'
-  --template '3 * 15 = 45\n17 * 2 = 34\n5 * 6 = 30\n4 * 11 = 44\n{expression} =')
 names=(--task math --max-new-tokens 6 --temperature 0.7 --reward "$data/exact.py:exact"
   --dataset 'reasoning-gym:needle_haystack?min_num_statements=2&max_num_statements=2'
   --template 'Ann likes tea. Bob hates rain.\nWho hates rain? Reply only with a name.\nBob\nDan rides horses. Eve reads books.\nWho rides horses? Reply only with a name.\nDan\n{prompt}\n')
@@ -38,30 +35,25 @@ programs=(--task code --max-new-tokens 7 --dataset "$data/one_step_programs.json
   --heldout-samples 8 --template '# minus 4\ndef f(x): return x - 4\n# double\ndef f(x): return x * 2\n{prompt}')
 corridor=(--task agentic --algorithm gigpo --max-new-tokens 3 --steps 12 --heldout-prompts 100 --env "$data/worlds.py:Corridor"
   --template 'Door 3, wanted 5:\n> up\nDoor 4, wanted 5:\n> up\n\nDoor 17, wanted 16:\n> down\n\nDoor 9, wanted 7:\n> down\nDoor 8, wanted 7:\n> down\n\n{prompt}')
-words=(--task math --max-new-tokens 16 --temperature 0.5 --dataset "$svamp" --template 'Q: Tom has 5 apples and buys 3 more apples. How many apples does Tom have?\nA: 5 + 3 = 8\nQ: A book has 20 pages. Sue has read 12 of them. How many pages are left?\nA: 20 - 12 = 8\nQ: {prompt}\nA:')
 
 measure() {
   case $1 in
     smollm2-digits) sweep "$smollm2" digits --lr-grid 3e-5,1e-4 "${digits[@]}" ;;
+    smollm2-digits-dr_grpo) sweep "$smollm2" digits-dr_grpo --lr-grid 3e-5,1e-4 --algorithm dr_grpo "${digits[@]}" ;;
     smollm2-names) sweep "$smollm2" names "${names[@]}" ;;
     smollm2-corridor) sweep "$smollm2" corridor --lr-grid 6e-5,2e-4 "${corridor[@]}" ;;
-    smollm2-products) sweep "$smollm2" products "${products[@]}" ;;
     smollm2-sums) sweep "$smollm2" sums "${sums[@]}" ;;
     smollm2-divisors) sweep "$smollm2" divisors --algorithm dr_grpo "${divisors[@]}" ;;
     smollm2-programs) sweep "$smollm2" programs "${programs[@]}" ;;
-    smollm2-words) sweep "$smollm2" words "${words[@]}" ;;
     gemma-names) sweep "$gemma" names "${names[@]}" ;;
     gemma-corridor) sweep "$gemma" corridor --lr-grid 1e-5,4e-5 "${corridor[@]}" ;;
-    gemma-products) sweep "$gemma" products --algorithm dr_grpo "${products[@]}" ;;
     gemma-digits) sweep "$gemma" digits "${digits[@]}" ;;
+    gemma-digits-dr_grpo) sweep "$gemma" digits-dr_grpo --algorithm dr_grpo "${digits[@]}" ;;
     gemma-sums) sweep "$gemma" sums "${sums[@]}" --temperature 0.7 ;;
     gemma-programs) sweep "$gemma" programs "${programs[@]}" ;;
-    gemma-words) sweep "$gemma" words "${words[@]}" ;;
     gemma-divisors) sweep "$gemma" divisors "${divisors[@]}" ;;
     *) echo "There is no sweep $1." >&2; exit 2 ;;
   esac
 }
-all=(smollm2-digits smollm2-corridor smollm2-products gemma-corridor smollm2-names gemma-digits gemma-sums
-  smollm2-programs gemma-programs smollm2-sums gemma-products gemma-names smollm2-divisors gemma-words
-  smollm2-words gemma-divisors)
+all=({smollm2,gemma}-{digits,sums,programs,corridor,divisors,names,digits-dr_grpo})
 for name in "${@:-${all[@]}}"; do measure "$name"; done
