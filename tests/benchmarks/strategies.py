@@ -3,7 +3,8 @@
     python tests/benchmarks/strategies.py --by-sweep calibration/data/sweeps/reference-math
 
 prints a Markdown table. Runs lie in --out and are not made again, so it can be stopped and gone on
-with; --only STRATEGY makes the runs of one of them and prints nothing. What follows `--` goes to
+with; --only STRATEGY makes the runs of one of them and prints nothing. The engine is this package's
+own, as the sweep's was, but for the boost, which TRL alone can do. What follows `--` goes to
 `layerpick train` as it is: a model, a task, steps.
 """
 
@@ -25,6 +26,7 @@ from layerpick.calibration.sweeps.store import read_folder, sweep_folders
 from layerpick.training.runs.folder import RunFolder, RunResult
 
 LAYERPICK = [sys.executable, "-c", "from layerpick.selector.app.entry import main; main()"]
+OWN = ["--engine", "own"]
 
 
 def best_layers(reading: Reading, most: int) -> list[int]:
@@ -37,10 +39,10 @@ def strategies(best: list[int], middle: int, factor: float) -> dict[str, list[st
     """Options of `layerpick train` by name."""
     together = ",".join(map(str, best))
     return {
-        f"best {len(best)} together ({together})": ["--layer", together],
-        f"middle {middle}": ["--layer", f"middle:{middle}"],
+        f"best {len(best)} together ({together})": ["--layer", together, *OWN],
+        f"middle {middle}": ["--layer", f"middle:{middle}", *OWN],
         f"boost of {together}, ×{factor:g}": ["--boost", together, "--boost-factor", f"{factor:g}"],
-        **{f"layer {layer}": ["--layer", str(layer)] for layer in best},
+        **{f"layer {layer}": ["--layer", str(layer), *OWN] for layer in best},
     }
 
 
