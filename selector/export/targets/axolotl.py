@@ -1,7 +1,7 @@
 """Axolotl 0.19: `unfrozen_parameters` for the layers themselves, PEFT's layer options for LoRA.
 
-Its patterns are matched from the beginning of a parameter's name, with every dot taken literally:
-escaped dots and `.*` are not understood, and without a dot at the end layer 1 is also 10 to 19.
+Its patterns are matched from the beginning of a parameter's name, with every dot taken literally
+(but for `.+`): escaped dots match nothing, and without a dot at the end layer 1 is also 10 to 19.
 """
 
 from __future__ import annotations

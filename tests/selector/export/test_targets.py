@@ -2,7 +2,10 @@
 
 PEFT's and BAdam's rules are their own functions. Axolotl, ms-swift, NeMo RL and prime-rl need more
 than a test should install: their rules are written down here as their sources state them, and
-Axolotl's and ms-swift's own functions are asked where they are installed.
+Axolotl's and ms-swift's own functions are asked where they are installed. Those two were read in
+axolotl-ai-cloud/axolotl, `src/axolotl/utils/freeze.py` (`LayerNamePattern`; release 0.19.0 and
+commit 067b021), and modelscope/ms-swift, `swift/utils/transformers_utils.py` (`freeze_parameters`,
+`activate_parameters`; release 4.6.0 and commit 3602360).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import ast
 import re
 import shlex
 import tomllib
+from itertools import accumulate
 
 import pytest
 import torch
@@ -37,6 +41,11 @@ CHOSEN = {
     "qwen3_moe": {**GATED, "head_dim": 8, **EXPERTS},
 }
 LAYERS = (1, 11)
+AXOLOTL_PATTERNS = tuple(
+    f"unfrozen_parameters: ['{pattern}']"
+    for pattern in ("^model.layers.1", r"^model\.layers\.1\.", "^model.layers.1.*", "^model.+mlp")
+)
+"""Such as the export does not write: the rule that is written down here must agree on them too."""
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +87,10 @@ def own_linear(network, family, layer):
     return {name for name, module in network.named_modules() if id(module) in own}
 
 
+def trained_names(network):
+    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
 # --- What is trained, by each trainer's rule ---
 
 
@@ -102,16 +115,36 @@ def option(text, name):
     return found.strip("[]").split(",")
 
 
+def swift_options(text):
+    """Ratio, prefixes, and the pattern that a comment offers in their place."""
+    (ratio,) = option(text, "--freeze_parameters_ratio")
+    (comment,) = re.findall(r"--trainable_parameters_regex (.*)", text)
+    (pattern,) = shlex.split(comment)
+    return float(ratio), option(text, "--trainable_parameters"), pattern
+
+
 def by_prefix(prefixes, network):
     return {n for n, _ in network.named_parameters() if n.startswith(tuple(prefixes))}
 
 
 def by_axolotl(text, network):
-    """`re.match`, every dot literal."""
-    patterns = [re.compile(p.replace(".", r"\.")) for p in yaml.safe_load(text)[
-        "unfrozen_parameters"
-    ]]  # fmt: skip
-    return {n for n, _ in network.named_parameters() if any(p.match(n) for p in patterns)}
+    """`re.match`, every dot literal but one before a plus; `[3:8]` at the end would be rows."""
+    found = yaml.safe_load(text)["unfrozen_parameters"]
+    assert not any(pattern.endswith("]") for pattern in found)
+    literal = [".+".join(part.replace(".", r"\.") for part in p.split(".+")) for p in found]
+    return {n for n, _ in network.named_parameters() if any(re.match(p, n) for p in literal)}
+
+
+def by_ms_swift(network, ratio, prefixes, pattern=None):
+    """Frozen are the first parameters that hold at most `ratio` of all numbers; then some are freed
+    again: by how their names begin, and by a pattern that is searched in them."""
+    named = list(network.named_parameters())
+    totals = list(accumulate(parameter.numel() for _, parameter in named))
+    left = {
+        name for (name, _), total in zip(named, totals, strict=True) if total > totals[-1] * ratio
+    }
+    searched = {name for name, _ in named if pattern is not None and re.search(pattern, name)}
+    return left | by_prefix(prefixes, network) | searched
 
 
 def by_peft(network, **lora):
@@ -151,13 +184,9 @@ def test_exactly_the_layers_own_weights(models, family, layer):
     texts = {name: find_target(name).files(plan) for name in ("trl", "axolotl", "ms-swift")}
     assert by_prefix(python_value(texts["trl"]["train.py"], "TRAINED"), network) == expected
     assert by_axolotl(texts["axolotl"]["axolotl.yaml"], network) == expected
-    swift = texts["ms-swift"]["train.sh"]
-    assert by_prefix(option(swift, "--trainable_parameters"), network) == expected
-    assert option(swift, "--freeze_parameters_ratio") == ["1"]
-    (comment,) = re.findall(r"--trainable_parameters_regex (.*)", swift)
-    (pattern,) = shlex.split(comment)
-    found = {name for name, _ in network.named_parameters() if re.search(pattern, name)}
-    assert found == expected
+    ratio, prefixes, pattern = swift_options(texts["ms-swift"]["train.sh"])
+    assert by_ms_swift(network, ratio, prefixes) == expected
+    assert by_ms_swift(network, ratio, (), pattern) == expected
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -261,6 +290,9 @@ def test_what_does_not_work_is_known(models):
     _, network = models("qwen3")
     wrong = by_axolotl("unfrozen_parameters: ['^model.layers.1']", network)
     assert wrong > own_parameters(network, "qwen3", 1) | own_parameters(network, "qwen3", 11)
+    assert by_axolotl(r"unfrozen_parameters: ['^model\.layers\.1\.']", network) == set()
+    assert by_axolotl("unfrozen_parameters: ['^model.layers.1.*']", network) == wrong
+    assert by_ms_swift(network, 0.5, ()) > own_parameters(network, "qwen3", 11)
     everywhere = {"target_modules": ["q_proj"], "layers_to_transform": [1]}
     assert by_peft(models("qwen3")[1], **everywhere) == {"model.layers.1.self_attn.q_proj"}
     with pytest.raises(ValueError, match="layers_to_transform"):
@@ -273,23 +305,29 @@ def test_what_does_not_work_is_known(models):
     assert passed_over == set(full)
 
 
-def test_axolotls_own_function(models):
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("family", CHOSEN)
+def test_axolotls_own_function(models, family, layer):
     freeze = pytest.importorskip("axolotl.utils.freeze")
-    folder, network = models("qwen3")
-    text = find_target("axolotl").files(plan_of(folder, "1"))["axolotl.yaml"]
-    freeze.freeze_layers_except(network, yaml.safe_load(text)["unfrozen_parameters"])
-    trained = {name for name, p in network.named_parameters() if p.requires_grad}
-    assert trained == own_parameters(network, "qwen3", 1)
+    folder, network = models(family)
+    export = find_target("axolotl").files(plan_of(folder, str(layer)))["axolotl.yaml"]
+    for text in (export, *AXOLOTL_PATTERNS):
+        freeze.freeze_layers_except(network, yaml.safe_load(text)["unfrozen_parameters"])
+        assert trained_names(network) == by_axolotl(text, network)
 
 
-def test_ms_swifts_own_function(models):
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("family", CHOSEN)
+def test_ms_swifts_own_functions(models, family, layer):
     swift = pytest.importorskip("swift.utils.transformers_utils")
-    folder, network = models("qwen3")
-    text = find_target("ms-swift").files(plan_of(folder, "1"))["train.sh"]
-    swift.freeze_parameters(network, 1.0, [])
-    swift.activate_parameters(network, option(text, "--trainable_parameters"))
-    trained = {name for name, p in network.named_parameters() if p.requires_grad}
-    assert trained == own_parameters(network, "qwen3", 1)
+    folder, network = models(family)
+    text = find_target("ms-swift").files(plan_of(folder, str(layer)))["train.sh"]
+    ratio, prefixes, pattern = swift_options(text)
+    for chosen in ((ratio, prefixes), (ratio, [], pattern), (0.5, []), (0.0, [])):
+        network.requires_grad_(True)
+        swift.freeze_parameters(network, chosen[0], [])
+        swift.activate_parameters(network, *chosen[1:])
+        assert trained_names(network) == by_ms_swift(network, *chosen)
 
 
 def test_every_target_says_what_it_was_made_for(models):
