@@ -78,7 +78,7 @@ class ProbeInput:
     """Rollouts of the same weights on another task, to compare gradients with."""
 
     candidates: tuple[int, ...] | None = None
-    """Layers that the probes `of_candidates` train; None: all. Others get not-a-number."""
+    """Layers that probes train alone; None: all. Others get not-a-number."""
 
     @property
     def layer_count(self) -> int:
@@ -87,7 +87,7 @@ class ProbeInput:
 
     @property
     def trained_layers(self) -> tuple[int, ...]:
-        """The layers that probes `of_candidates` train, in order."""
+        """The layers that probes train alone, in order."""
         return self.candidates or tuple(range(self.layer_count))
 
     @property
@@ -157,7 +157,11 @@ class Pace:
     sampling: float
     """Seconds in which they were sampled."""
     candidates: tuple[int, ...]
-    """Layers that a probe `of_candidates` will train."""
+    """Layers that will be trained alone."""
+
+    def passes(self, layers: int) -> float:
+        """Forward passes that reading by each candidate amounts to, each beginning at its layer."""
+        return sum(1 - layer / layers for layer in self.candidates)
 
 
 class Probe(ABC):

@@ -79,7 +79,7 @@ class OffPolicyProbe(Probe):
         """Each candidate's steps and judgements, in passes that start at it."""
         read = pace.forward * probe_input.share_learned_from
         times = probe_input.sizes.off_policy_steps
-        passes = sum(1 - layer / probe_input.layer_count for layer in pace.candidates)
+        passes = pace.passes(probe_input.layer_count)
         return read * (1 + passes * (WITH_BACKWARD * max(times) + len(times)))
 
     def ticks(self, probe_input: ProbeInput) -> int:

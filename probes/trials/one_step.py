@@ -28,13 +28,13 @@ class OneStepProbe(Probe):
     features = score_features("long_step", "after Adam's first step, a long one")
 
     def seconds(self, probe_input: ProbeInput, pace: Pace) -> float:
-        """One step on everything, then each layer judged: passes start at it, half on average."""
+        """One step on everything, then each layer judged in passes that start at it."""
         read = pace.forward * probe_input.share_learned_from
-        return read * (1 + WITH_BACKWARD + probe_input.layer_count / 2)
+        return read * (1 + WITH_BACKWARD + pace.passes(probe_input.layer_count))
 
     def ticks(self, probe_input: ProbeInput) -> int:
         """One per layer and half."""
-        return 2 * probe_input.layer_count
+        return 2 * len(probe_input.trained_layers)
 
     def measure(
         self, probe_input: ProbeInput, on_done: Callable[[int], None] = lambda _: None
@@ -44,7 +44,8 @@ class OneStepProbe(Probe):
         halves = [list(texts(probe_input, half)) for half in cross_fitting_halves(probe_input)]
         rate = probe_input.sizes.one_step_stride * probe_input.learning_rate
         rates = np.full(probe_input.layer_count, rate)
-        scores = trials(reader, halves, rates, (1,), range(probe_input.layer_count), on_done)[1]
+        layers = probe_input.trained_layers
+        scores = trials(reader, halves, rates, (1,), layers, on_done)[1]
         tokens = sum(text.tokens for half in halves for text in half)
-        passes = 2 + probe_input.layer_count
+        passes = 2 + len(layers)
         return Measurement(features_of(scores, "long_step"), passes * tokens)

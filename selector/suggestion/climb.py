@@ -15,9 +15,12 @@ from dataclasses import dataclass, replace
 from layerpick.calibration.predictors.base import LayerFeatures, Prediction, Predictor
 from layerpick.calibration.predictors.halving import join, still_possible
 from layerpick.calibration.predictors.levels import FIRST, LEVELS, Level
+from layerpick.calibration.predictors.losses import shortlist
 from layerpick.calibration.predictors.position import load_position_predictor
+from layerpick.calibration.predictors.rates import load_rates
 from layerpick.calibration.predictors.stored import StoredPredictor, best_predictor
-from layerpick.probes.base import ProbeInput
+from layerpick.probes.base import ProbeInput, ProbeResult
+from layerpick.probes.table import find_probe
 from layerpick.selector.progress import Reporter, in_time
 from layerpick.selector.suggestion.budget import Spending
 from layerpick.selector.suggestion.expected import (
@@ -29,6 +32,11 @@ from layerpick.selector.suggestion.expected import (
 )
 from layerpick.selector.suggestion.probing import Probed, kind_of, run_probes
 
+RATES_PROBE = "one_step"
+"""Advises a learning rate, for pretrained models."""
+ADVISED_FROM = 128
+"""Trajectories that it reads for that: as many as where the advice was learned."""
+
 
 @dataclass(frozen=True)
 class Climbed:
@@ -39,7 +47,7 @@ class Climbed:
     predictor: Predictor
     """Whose the prediction is; where layers left on the way, those that stayed."""
     stopped: str | None = None
-    """Why nothing more was measured; None where probes were named."""
+    """Why nothing more was measured; None where there was nothing more."""
 
 
 def climb(
@@ -49,42 +57,93 @@ def climb(
     predictors: Mapping[str, StoredPredictor],
     reporter: Reporter,
 ) -> Climbed:
-    """Measure level after level; see the module."""
+    """Measure level after level, and what advises a learning rate; see the module."""
     start = time.perf_counter() - sampled.sampling_seconds
     timing = time_passes(probe_input, sampled.sampling_seconds)
     limit = spending.seconds(probe_input, timing.sampling, timing.forward)
     levels = levels_that_tell_more(predictors, kind_of(probe_input.model))
     reporter.note(_plan(probe_input, levels, timing, limit))
-    probed = replace(sampled, results=run_probes(probe_input, LEVELS[FIRST].probes, reporter))
-    predictor = find_predictor(probe_input, probed, predictors)
-    prediction = predictor.predict(layer_features(probe_input, probed), probe_input.seed)
-
-    def ended(why: str) -> Climbed:
-        return Climbed(probed, prediction, predictor, why)
-
+    done = measure(probe_input, sampled, LEVELS[FIRST].probes, predictors, reporter)
     kept: tuple[int, ...] | None = None
     for level in levels:
-        chance = float(prediction.chance_best.max())
+        chance = float(done.prediction.chance_best.max())
         if chance >= spending.confidence:
-            return ended(f"certain enough, {chance:.0%}")
-        going = still_possible(prediction, kept) if level.halved else None
+            done = replace(done, stopped=f"certain enough, {chance:.0%}")
+            break
+        going = still_possible(done.prediction, kept) if level.halved else None
+        candidates = going or tuple(range(probe_input.layer_count))
+        cost = timing.of(level, probe_input, done.probed.results, candidates)
         remaining = limit - (time.perf_counter() - start)
-        candidates = going or range(probe_input.layer_count)
-        cost = timing.of(level, probe_input, probed.results, candidates)
         if cost > remaining:
             left = f"of the {in_time(limit)} allowed, {in_time(max(remaining, 0))} are left"
-            return ended(f"{left}, and the level {level.name} needs about {in_time(cost)}")
-        asked = replace(probe_input, candidates=going)
+            why = f"{left}, and the level {level.name} needs about {in_time(cost)}"
+            done = replace(done, stopped=why)
+            break
         try:
-            results = run_probes(asked, missing(level, probed.results), reporter)
+            results = _results(probe_input, level, done.probed, going, reporter)
         except KeyboardInterrupt:
-            return ended(f"by Ctrl-C, while measuring {level.name}")
+            return replace(done, stopped=f"by Ctrl-C, while measuring {level.name}")
         kept = going or kept
-        probed = replace(probed, results={**probed.results, **results})
-        predictor = find_predictor(probe_input, probed, predictors)
-        after = predictor.predict(layer_features(probe_input, probed), probe_input.seed)
-        prediction = join(prediction, after, going)
-    return ended("nothing dearer tells more")
+        done = _joined(probe_input, done, results, going, predictors)
+    remaining = limit - (time.perf_counter() - start)
+    return advised(probe_input, done, timing, remaining, reporter)
+
+
+def _results(
+    probe_input: ProbeInput,
+    level: Level,
+    probed: Probed,
+    going: tuple[int, ...] | None,
+    reporter: Reporter,
+) -> dict[str, ProbeResult]:
+    """What is missing of a level; only these layers go through probes that are dear by layer."""
+    found: dict[str, ProbeResult] = {}
+    for name in missing(level, probed.results):
+        candidates = going if find_probe(name).of_candidates else None
+        found |= run_probes(replace(probe_input, candidates=candidates), [name], reporter)
+    return found
+
+
+def _joined(
+    probe_input: ProbeInput,
+    before: Climbed,
+    results: Mapping[str, ProbeResult],
+    going: tuple[int, ...] | None,
+    predictors: Mapping[str, StoredPredictor],
+) -> Climbed:
+    """The prediction with these results too."""
+    probed = replace(before.probed, results={**before.probed.results, **results})
+    predictor = find_predictor(probe_input, probed, predictors)
+    after = predictor.predict(layer_features(probe_input, probed), probe_input.seed)
+    return Climbed(probed, join(before.prediction, after, going), predictor, before.stopped)
+
+
+def advised(
+    probe_input: ProbeInput, done: Climbed, timing: Timing, remaining: float, reporter: Reporter
+) -> Climbed:
+    """With the probe that advises a learning rate, of the layers that may be best, if it fits.
+
+    It ranks nothing: for models made from scratch, and where it was measured already, there is
+    nothing to do.
+    """
+    asked, near = _advice(probe_input), shortlist(done.prediction.chance_best)
+    known = RATES_PROBE in done.probed.results
+    if known or kind_of(probe_input.model) != "pretrained" or load_rates() is None:
+        return done
+    if timing.of_probe(RATES_PROBE, asked, near) > remaining:
+        return done
+    try:
+        found = run_probes(replace(asked, candidates=tuple(sorted(near))), [RATES_PROBE], reporter)
+    except KeyboardInterrupt:
+        return replace(done, stopped="by Ctrl-C, while measuring the learning rate")
+    results = {**done.probed.results, **found}
+    return replace(done, probed=replace(done.probed, results=results))
+
+
+def _advice(probe_input: ProbeInput) -> ProbeInput:
+    """What the probe that advises a rate is given."""
+    sizes = replace(probe_input.sizes, training_trajectories=ADVISED_FROM)
+    return replace(probe_input, sizes=sizes)
 
 
 def measure(
@@ -149,6 +208,10 @@ def _plan(probe_input: ProbeInput, levels: Sequence[Level], timing: Timing, limi
         spent += timing.of(level, probe_input, measured, candidates)
         measured += missing(level, measured)
         told.append(f"{level.name} after {in_time(spent)}")
+    if kind_of(probe_input.model) == "pretrained" and RATES_PROBE not in measured:
+        few = range(0, probe_input.layer_count, 4)
+        spent += timing.of_probe(RATES_PROBE, _advice(probe_input), few)
+        told.append(f"the learning rate after {in_time(spent)}")
     return (
         f"Plan: {', '.join(told)}, at most {in_time(limit)} (--budget); Ctrl-C answers with what "
         f"is there by then."

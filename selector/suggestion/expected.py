@@ -20,9 +20,6 @@ from layerpick.probes.table import find_probe
 from layerpick.probes.trials.prefixes import texts
 from layerpick.training.batches.packed import packed_log_probs
 
-RATES_LEVEL = "one_step"
-"""The level whose probes advise a learning rate, for pretrained models."""
-
 
 @dataclass(frozen=True)
 class Timing:
@@ -44,10 +41,19 @@ class Timing:
 
         `candidates` go through the probes that are dear by layer.
         """
-        pace = Pace(self.forward, self.sampling, tuple(candidates))
         return sum(
-            find_probe(name)().seconds(probe_input, pace) for name in missing(level, measured)
+            self.of_probe(
+                name,
+                probe_input,
+                candidates if find_probe(name).of_candidates else range(probe_input.layer_count),
+            )
+            for name in missing(level, measured)
         )
+
+    def of_probe(self, name: str, probe_input: ProbeInput, candidates: Sequence[int]) -> float:
+        """Seconds that a probe will take."""
+        pace = Pace(self.forward, self.sampling, tuple(candidates))
+        return find_probe(name)().seconds(probe_input, pace)
 
 
 def time_passes(probe_input: ProbeInput, sampling: float) -> Timing:
@@ -70,7 +76,7 @@ def missing(level: Level, measured: Collection[str]) -> list[str]:
 def levels_that_tell_more(
     predictors: Mapping[str, StoredPredictor], population: Population
 ) -> list[Level]:
-    """Dearer levels worth measuring: they rank better than cheaper ones, or advise a rate."""
+    """Dearer levels worth measuring: they rank better than cheaper ones."""
     if FIRST not in predictors:
         return [level for level in dearer() if level.name in predictors]
     best = predictors[FIRST].lessons[population].criterion
@@ -79,8 +85,7 @@ def levels_that_tell_more(
         if level.name not in predictors:
             continue
         criterion = predictors[level.name].lessons[population].criterion
-        advises = level.name == RATES_LEVEL and population == "pretrained"
-        if tells_more(criterion, best) or advises:
+        if tells_more(criterion, best):
             found.append(level)
         best = max(best, criterion)
     return found

@@ -46,7 +46,8 @@ def shown_features(suggestion: Suggestion) -> list[str]:
     """
     measured = suggestion.layers[suggestion.pick].features
     moved = [each.feature for each in suggestion.influences]
-    known = [name for name in (*own_headings(), *moved, *MOST_TELLING) if name in measured]
+    telling = [name for name in MOST_TELLING if all(name in x.features for x in suggestion.layers)]
+    known = [name for name in (*own_headings(), *moved, *telling) if name in measured]
     return (list(dict.fromkeys(known)) or list(measured))[:MOST_SHOWN]
 
 

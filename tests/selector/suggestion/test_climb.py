@@ -87,7 +87,7 @@ def test_levels_are_measured_while_there_is_time(predictors):
     notes = Notes()
     whole = suggest(rollouts=few, reporter=notes)
     assert [probe.name for probe in whole.cost.probes] == list(LEVELS["one_step"].probes)
-    assert whole.stopped == "nothing dearer tells more" and not whole.further
+    assert whole.stopped is None and not whole.further
     (plan,) = (note for note in notes.said if note.startswith("Plan: "))
     assert (
         plan.index("backward after") < plan.index("one_step after") < plan.index("at most 10 min")
@@ -111,9 +111,26 @@ def test_levels_that_rank_no_better_are_skipped(predictors):
     assert len(trained) <= len(climbed.layers) / 2 and climbed.layers[climbed.pick] in trained
     names = [level.name for level in levels_that_tell_more(table, "from scratch")]
     assert names == ["off_policy"]
-    # One step advises the learning rate of a pretrained model, whatever it ranks like.
-    names = [level.name for level in levels_that_tell_more(table, "pretrained")]
-    assert names == ["one_step", "off_policy"]
+
+
+def test_a_pretrained_model_is_advised_a_rate_by_a_step_of_the_layers_that_may_be_best(
+    tiny, settings, few, short
+):
+    folder = str(tiny("qwen3").folder)
+
+    def asked(**more):
+        return suggest(folder, settings=settings, rollouts=few, sampling=short, **more)
+
+    notes = Notes()
+    found, fast = asked(reporter=notes), asked(probes=LEVELS["backward"].probes)
+    assert any("the learning rate after" in note for note in notes.said)
+    stepped = [layer.layer for layer in found.layers if "long_step_kl" in layer.features]
+    assert sorted(stepped) == sorted(found.shortlist)
+    assert found.learning_rate is not None and fast.learning_rate is None
+    # It ranks nothing.
+    assert [x.predicted for x in found.layers] == [x.predicted for x in fast.layers]
+    short_of_time = asked(spending=read_budget("0.00001%"))
+    assert short_of_time.learning_rate is None
 
 
 def test_ctrl_c_answers_with_what_is_there(predictors, monkeypatch):
