@@ -28,8 +28,8 @@ from layerpick.calibration.predictors.base import LayerFeatures, Prediction
 from layerpick.calibration.predictors.calibrated import CalibratedPredictor
 from layerpick.calibration.predictors.choice import LeftOut, Progress, choose, lessons
 from layerpick.calibration.predictors.design import FEW_MODELS, make_design, usable
-from layerpick.calibration.predictors.halving import join, still_possible
 from layerpick.calibration.predictors.levels import FIRST, LEVELS, Level, dearer, tells_more
+from layerpick.calibration.predictors.narrowing import join, still_possible
 from layerpick.calibration.predictors.regressors import Regressor
 from layerpick.calibration.sweeps.examples import Example
 from layerpick.calibration.sweeps.population import POPULATIONS, Population
@@ -198,7 +198,7 @@ def climbed_verdicts(levels: Mapping[str, LevelAccuracy]) -> dict[Example, Verdi
             if held is None or not tells_more(held.criterion, best):
                 continue
             best = held.criterion
-            going = still_possible(prediction, kept) if level.halved else None
+            going = still_possible(prediction, kept) if level.narrowed else None
             if going is not None:
                 asked = _only(asked, going, example.features[level.probes[-1]])
             prediction = join(prediction, held.predictor.predict(asked, SEED), going)

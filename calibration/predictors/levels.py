@@ -24,8 +24,8 @@ class Level:
     """How the names of features begin that its probes measure and it makes no use of."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """By probe: the part of its stored cost that the features in use need, where not all."""
-    halved: bool = False
-    """Whether what it adds is dear by layer, so that only layers that may be best are measured."""
+    narrowed: bool = False
+    """Whether what it adds is dear by layer, so that layers that cannot be best are left out."""
 
     def used(self, features: Mapping[str, T]) -> dict[str, T]:
         """Those of a probe's features that the level makes use of."""
@@ -71,7 +71,7 @@ LEVELS: dict[str, Level] = {
             "off_policy",
             "five long steps of training on the same rollouts",
             _OFF_POLICY,
-            halved=True,
+            narrowed=True,
         ),
         Level(
             "on_policy",
@@ -79,7 +79,7 @@ LEVELS: dict[str, Level] = {
             _ON_POLICY,
             unused=("warm_up_10_", "warm_up_20_"),
             parts={"warm_up": WARM_UP_PART},
-            halved=True,
+            narrowed=True,
         ),
     )
 }

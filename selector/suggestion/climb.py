@@ -1,9 +1,8 @@
 """Probes from cheap to dear, until the time is spent or nothing tells more.
 
 The first level is always measured. A dearer one follows while its expected time fits what is left.
-Where probes are dear by layer, only layers that may still be best go on: at most half of those that
-were measured before. A person who has waited long enough presses Ctrl-C, and is answered with what
-is there.
+Where probes are dear by layer, layers that cannot be best any more leave. A person who has waited
+long enough presses Ctrl-C, and is answered with what is there.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from layerpick.calibration.predictors.base import LayerFeatures, Prediction, Predictor
-from layerpick.calibration.predictors.halving import join, still_possible
 from layerpick.calibration.predictors.levels import FIRST, LEVELS, Level
 from layerpick.calibration.predictors.losses import shortlist
+from layerpick.calibration.predictors.narrowing import join, still_possible
 from layerpick.calibration.predictors.position import load_position_predictor
 from layerpick.calibration.predictors.rates import load_rates
 from layerpick.calibration.predictors.stored import StoredPredictor, best_predictor
@@ -70,7 +69,7 @@ def climb(
         if chance >= spending.confidence:
             done = replace(done, stopped=f"certain enough, {chance:.0%}")
             break
-        going = still_possible(done.prediction, kept) if level.halved else None
+        going = still_possible(done.prediction, kept) if level.narrowed else None
         candidates = going or tuple(range(probe_input.layer_count))
         cost = timing.of(level, probe_input, done.probed.results, candidates)
         remaining = limit - (time.perf_counter() - start)
@@ -194,18 +193,16 @@ def further_levels(
     if not levels or not is_whole(probed.results):
         return {}
     timing = time_passes(probe_input, probed.sampling_seconds)
-    half = range(0, probe_input.layer_count, 2)
-    return {level.name: timing.of(level, probe_input, probed.results, half) for level in levels}
+    all_layers, measured = range(probe_input.layer_count), probed.results
+    return {level.name: timing.of(level, probe_input, measured, all_layers) for level in levels}
 
 
 def _plan(probe_input: ProbeInput, levels: Sequence[Level], timing: Timing, limit: float) -> str:
     """The levels and when each will be there, from now."""
     measured: list[str] = []
-    told, spent, apart = [], 0.0, 1
+    told, spent = [], 0.0
     for level in (LEVELS[FIRST], *levels):
-        apart *= 2 if level.halved else 1
-        candidates = range(0, probe_input.layer_count, apart)
-        spent += timing.of(level, probe_input, measured, candidates)
+        spent += timing.of(level, probe_input, measured, range(probe_input.layer_count))
         measured += missing(level, measured)
         told.append(f"{level.name} after {in_time(spent)}")
     if kind_of(probe_input.model) == "pretrained" and RATES_PROBE not in measured:

@@ -61,7 +61,9 @@ def find_suggestion(
     return suggestion
 
 
-def at_advised_rate(bench: Bench, advice: Strategy | None, asked: float | None) -> Bench:
+def at_advised_rate(
+    bench: Bench, advice: Strategy | Suggestion | None, asked: float | None
+) -> Bench:
     """The bench at the learning rate advised for what trains, unless another was asked for."""
     if advice is None or advice.learning_rate is None or asked is not None:
         return bench

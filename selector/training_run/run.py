@@ -115,8 +115,9 @@ def train(
         )
 
     if strategy.layer == RACE:
-        every = choice.checkpoint_every
-        return winner_of(race_layers(bench, advise(), racing, seed, place, sweeps, reporter, every))
+        advice, every = advise(), choice.checkpoint_every
+        bench = at_advised_rate(bench, advice, choice.learning_rate)
+        return winner_of(race_layers(bench, advice, racing, seed, place, sweeps, reporter, every))
     chosen = choose_strategy(strategy, bench, advise)
     reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
     return run_training(bench, chosen, choice, seed, place, reporter)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import layerpick
+from layerpick import read_suggestion
 from layerpick.calibration.sweeps.store import read_record
 from layerpick.selector.auto.command import auto
 from layerpick.selector.pages.html import REPORT, render
@@ -70,6 +71,15 @@ def test_what_took_all_steps_is_a_run_of_a_sweep(raced):
     record, arm = found[result.winner], result.ranked[0]
     assert record.curve == arm.curve and record.settings.rates == "own"
     assert record.score == pytest.approx(arm.score.mean)
+
+
+def test_arms_are_trained_at_the_rate_that_is_advised_unless_one_is_asked_for(raced, tmp_path):
+    advised = read_suggestion(raced.place / "suggestion.json")
+    path = tmp_path / "suggestion.json"
+    advised.model_copy(update={"learning_rate": 3e-4}).save(path)
+    for asked, expected in ((None, 3e-4), (1e-4, 1e-4)):
+        found = race(tmp_path / str(asked), choice=PaceChoice(learning_rate=asked), suggestion=path)
+        assert {arm.learning_rate for arm in found.result.arms} == {expected}
 
 
 def test_a_finished_race_is_not_run_again_unless_its_winner_is_lost(raced, tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from layerpick.calibration.predictors import narrowing
 from layerpick.calibration.predictors.levels import LEVELS
 from layerpick.calibration.predictors.stored import calibrate
 from layerpick.probes.gradient.probe import GradientProbe
@@ -100,7 +101,8 @@ def test_levels_are_measured_while_there_is_time(predictors):
     assert len(sure.cost.probes) == len(LEVELS["backward"].probes)
 
 
-def test_levels_that_rank_no_better_are_skipped(predictors):
+def test_levels_that_rank_no_better_are_skipped(predictors, monkeypatch):
+    monkeypatch.setattr(narrowing, "OUT_OF_THE_QUESTION", 0.3)
     few = RolloutChoice(prompts=8)
     everything = suggest(rollouts=few, probes=list(LEVELS["off_policy"].probes))
     table = predictors(everything, "backward", "one_step", "off_policy", worth=(0.3, 0.3, 0.5))
@@ -108,7 +110,7 @@ def test_levels_that_rank_no_better_are_skipped(predictors):
     assert [probe.name for probe in climbed.cost.probes] == list(LEVELS["off_policy"].probes)
     # The dear probe has measured the layers that may be best, and no others.
     trained = [layer for layer in climbed.layers if "off_policy_5_gain" in layer.features]
-    assert len(trained) <= len(climbed.layers) / 2 and climbed.layers[climbed.pick] in trained
+    assert len(trained) < len(climbed.layers) and climbed.layers[climbed.pick] in trained
     names = [level.name for level in levels_that_tell_more(table, "from scratch")]
     assert names == ["off_policy"]
 
@@ -181,12 +183,12 @@ def test_what_is_measured_first_is_one_thing_in_three_places():
     assert LEVELS[FIRST].probes == DEFAULT_PROBES == tuple(FAST.split(","))
 
 
-def test_levels_are_halved_where_they_add_a_probe_that_is_dear_by_layer():
+def test_levels_are_narrowed_where_they_add_a_probe_that_is_dear_by_layer():
     before: tuple[str, ...] = ()
     for level in LEVELS.values():
         added = [name for name in level.probes if name not in before]
-        assert level.halved == any(PROBES[name].of_candidates for name in added)
-        assert not level.halved or added == [level.probes[-1]]
+        assert level.narrowed == any(PROBES[name].of_candidates for name in added)
+        assert not level.narrowed or added == [level.probes[-1]]
         before = level.probes
 
 

@@ -1,15 +1,14 @@
 """Which layers a dear level still measures, and how its prediction joins the one before.
 
-Successive halving: after every level at most half of the layers that it measured go on to the next
-one whose probes are dear by layer. A layer that has left keeps its place among the others: how far
-its earlier prediction lay from that of those that went on.
+Before every level whose probes are dear by layer those leave that cannot be best any more. A layer
+that has left keeps its place among the others: how far its earlier prediction lay from that of
+those that went on. Leaving earlier loses more than it saves: see docs/accuracy.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil
 
 import numpy as np
 
@@ -21,24 +20,17 @@ FEWEST = 2
 """Layers that are always kept."""
 
 
-def most_kept(layers: int) -> int:
-    """How many of so many layers may go on."""
-    return max(FEWEST, ceil(layers / 2))
-
-
 def still_possible(prediction: Prediction, among: Sequence[int] | None = None) -> tuple[int, ...]:
-    """Layers, of those `among`, that can still be best: at most half, in order of depth.
+    """Layers, of those `among`, that can still be best, in order of depth.
 
-    The others' chances of being best together stay below `OUT_OF_THE_QUESTION`, unless that would
-    keep more than half.
+    The others' chances of being best together stay below `OUT_OF_THE_QUESTION`.
     """
     chance_best = prediction.chance_best
     asked = np.arange(len(chance_best)) if among is None else np.array(among)
     order = asked[np.argsort(-chance_best[asked], kind="stable")]
     sums = np.cumsum(chance_best[order]) / max(float(chance_best[asked].sum()), 1e-12)
     enough = int(np.searchsorted(sums, 1 - OUT_OF_THE_QUESTION)) + 1
-    kept = max(FEWEST, min(enough, most_kept(len(order))))
-    return tuple(sorted(order[:kept].tolist()))
+    return tuple(sorted(order[: max(FEWEST, enough)].tolist()))
 
 
 def join(before: Prediction, after: Prediction, kept: Sequence[int] | None) -> Prediction:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerpick.calibration.predictors.base import Prediction
-from layerpick.calibration.predictors.halving import join, most_kept, still_possible
+from layerpick.calibration.predictors.narrowing import join, still_possible
 
 
 def prediction(chances, contribution=None) -> Prediction:
@@ -22,17 +22,17 @@ def prediction(chances, contribution=None) -> Prediction:
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=3, max_size=40))
-def test_those_that_go_on_are_the_likeliest_and_at_most_half(chances):
+def test_those_that_go_on_are_the_likeliest_and_the_others_cannot_be_best(chances):
     asked = prediction(chances)
     kept = still_possible(asked)
-    assert 2 <= len(kept) <= most_kept(len(chances)) <= len(chances) / 2 + 1
     assert list(kept) == sorted(kept)
     others = np.delete(asked.chance_best, kept)
     assert asked.chance_best[list(kept)].min() >= others.max()
-    if len(kept) < most_kept(len(chances)):
-        assert others.sum() <= 0.02 + 1e-9
+    assert others.sum() <= 0.02 + 1e-9
+    if len(kept) > 2:
+        assert others.sum() + asked.chance_best[list(kept)].min() > 0.02 - 1e-9
     again = still_possible(asked, kept)
-    assert set(again) <= set(kept) and len(again) <= most_kept(len(kept))
+    assert set(again) <= set(kept)
 
 
 def test_a_sure_thing_has_one_rival():
