@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layerpick.calibration.judging.evaluation import Evaluation
-from layerpick.selector.evaluation.report import all_tables, number, sentences
+from layerpick.selector.evaluation.report import all_tables, number, rate_sentences, sentences
 from layerpick.selector.evaluation.run import Evaluated
 from layerpick.selector.pages.charts import draw_bars
 from layerpick.selector.pages.parts import Chart, Lines, Page, Part, from_rich, how_made, plain
@@ -16,6 +16,8 @@ def evaluation_page(evaluated: Evaluated) -> Page:
         lines = tuple(plain(line) for line in sentences(found))
         parts += [_losses(population, found), *map(from_rich, all_tables(found))]
         parts.append(Lines(f"Notes on {population} models", lines))
+    advised = rate_sentences(evaluated.rates)
+    parts += [Lines("Learning rates", tuple(map(plain, advised)))] if advised else []
     first, found = next(iter(evaluated.evaluations.items()))
     models = len({example.weights_hash for example in found.examples})
     best = max(found.levels, key=lambda name: found.levels[name].means["spearman"].mean)

@@ -17,6 +17,7 @@ from layerpick.calibration.judging.evaluation import Evaluation, LevelAccuracy
 from layerpick.calibration.predictors.base import Prediction
 from layerpick.calibration.predictors.intervals import COVERAGE
 from layerpick.calibration.predictors.losses import HELD
+from layerpick.calibration.predictors.rates import RatesJudged
 from layerpick.calibration.sweeps.examples import Example
 from layerpick.selector.evaluation.run import Evaluated
 
@@ -45,6 +46,19 @@ def print_evaluation(evaluated: Evaluated, console: Console) -> None:
             console.print(table)
         for line in sentences(found):
             console.print(line, soft_wrap=True, highlight=False)
+    for line in rate_sentences(evaluated.rates):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def rate_sentences(judged: RatesJudged | None) -> list[str]:
+    """What layers gain at the learning rate that is advised, if that is known."""
+    if judged is None:
+        return []
+    return [
+        f"Learning rates advised, {judged.sweeps} sweeps at several rates, models left out: layers "
+        f"that may be picked reach {judged.advised:.2f} of what they gain at the best rate, and "
+        f"{judged.usual:.2f} at the usual rate for the model's size."
+    ]
 
 
 def all_tables(found: Evaluation) -> list[Table]:
@@ -99,6 +113,7 @@ def to_json(evaluated: Evaluated) -> str:
     found = {
         "metrics": METRICS,
         "populations": {name: _evaluation(each) for name, each in evaluated.evaluations.items()},
+        "rates": None if evaluated.rates is None else asdict(evaluated.rates),
         "sweeps_left_out": evaluated.left_out,
     }
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"

@@ -18,6 +18,7 @@ from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.predictors.candidates import with_own
 from layerpick.calibration.predictors.levels import find_level
 from layerpick.calibration.predictors.position import load_position_predictor
+from layerpick.calibration.predictors.rates import RatesJudged, judge_rates, read_cases
 from layerpick.calibration.sweeps.examples import Example, Loaded, load_examples
 from layerpick.calibration.sweeps.population import POPULATIONS, Population
 from layerpick.selector.progress import Reporter, Silent
@@ -34,6 +35,8 @@ class Evaluated:
     """Of pretrained models first; a population without sweeps is absent."""
     left_out: tuple[str, ...]
     """A sentence for each sweep that taught nothing."""
+    rates: RatesJudged | None = None
+    """Of the learning rates advised; None with fewer than two models swept at several."""
 
 
 def evaluate(
@@ -70,7 +73,7 @@ def evaluate(
             if notes
             else "No sweep has the probes of a level: run `layerpick sweep` with --probes all."
         )
-    return Evaluated(found, loaded.left_out)
+    return Evaluated(found, loaded.left_out, judge_rates(read_cases(roots)))
 
 
 def load(roots: Sequence[Path], reporter: Reporter) -> Loaded:

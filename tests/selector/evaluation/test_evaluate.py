@@ -8,6 +8,7 @@ import pytest
 from layerpick.calibration.judging.baselines import BASELINES
 from layerpick.calibration.predictors import choice, stored
 from layerpick.calibration.predictors.levels import LEVELS
+from layerpick.calibration.predictors.rates import RatesJudged
 from layerpick.calibration.predictors.regressors import DepthRegressor, RidgeRegressor
 from layerpick.selector.app.app import run
 from layerpick.selector.evaluation import run as evaluating
@@ -75,6 +76,22 @@ def test_evaluate_as_json(layerpick, shipped):
     assert "middle first" in found["levels"]["weights"]["minus_baseline"]
     layers = found["levels"]["weights"]["sweeps"][0]["layers"]
     assert sum(layer["chance_best"] for layer in layers) == pytest.approx(1)
+
+
+def test_what_is_said_of_picks_and_rates_is_judged_too(layerpick, shipped, monkeypatch):
+    code, out, err = layerpick("evaluate", "--json")
+    assert code == 0, err
+    assert json.loads(out)["rates"] is None  # one rate each
+    found = json.loads(out)["populations"]["pretrained"]
+    said = {"expected_loss", "loss_held", "shortlist", "shortlist_held"}
+    assert said <= set(found["levels"]["weights"]["means"]) and said <= set(found["default"])
+    # Six models made up alike: what picks are expected to lose is what they lose.
+    weights = found["levels"]["weights"]["means"]
+    assert weights["expected_loss"]["mean"] == pytest.approx(weights["regret"]["mean"], abs=0.1)
+    monkeypatch.setattr(evaluating, "judge_rates", lambda _: RatesJudged(0.93, 0.58, 5))
+    code, out, err = layerpick("evaluate", "--level", "weights")
+    assert "5 sweeps at several rates" in out and "reach 0.93" in out and "0.58 at the usual" in out
+    assert "expected loss" in out and "bound held" in out
 
 
 def test_every_baseline_is_a_ranking(made_examples):
