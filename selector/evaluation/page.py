@@ -42,7 +42,7 @@ def _losses(population: str, found: Evaluation) -> Chart:
     bars = {name: (value.mean, value.error) for name, value in shown.items()}
     return Chart(
         f"What a pick loses, {population} models",
-        draw_bars(identity, bars, "mean share of the best layer's gain lost by the pick"),
-        "Bars: standard error over models.",
+        draw_bars(identity, bars, "mean share of the best layer's gain lost", found.levels),
+        "Green: this package's levels. Bars: standard error over models.",
         tips,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -163,14 +163,17 @@ def draw_curves(curves: Mapping[str, Sequence[float]], label: str, strong: Seque
     return draw(on, (8.4, 3.0))
 
 
-def draw_bars(key: str, values: Mapping[str, tuple[float, float]], label: str) -> str:
-    """Values with standard errors, by name, as horizontal bars."""
+def draw_bars(
+    key: str, values: Mapping[str, tuple[float, float]], label: str, strong: Container[str] = ()
+) -> str:
+    """Values with standard errors, by name, as horizontal bars; those in `strong` in green."""
 
     def on(figure: Any) -> None:
         axis = figure.subplots()
         names = list(values)
         means, errors = np.array([values[name] for name in names]).T
-        axis.barh(names, means, 0.6, xerr=errors, color=BLUE, alpha=0.6, ecolor=INK, capsize=2)
+        colours = [GREEN if name in strong else BLUE for name in names]
+        axis.barh(names, means, 0.6, xerr=errors, color=colours, alpha=0.6, ecolor=INK, capsize=2)
         axis.invert_yaxis()
         axis.set_xlabel(label)
         for index, _ in enumerate(names):

@@ -15,6 +15,8 @@ from layerpick.selector.pages.parts import Chart, Facts, Lines, Page, Part, Tabl
 from layerpick.training.files import write_text
 
 REPORT = "report.html"
+MOST_LETTERS = 48
+"""Of a table's cell that is not broken."""
 _HERE = Path(__file__).parent
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _PAGE = """<!doctype html>
@@ -86,7 +88,7 @@ def _table(part: Table) -> str:
     )
     rows = "".join(
         f"<tr{' class=marked' if index in part.marked else ''}>"
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row)
+        + "".join(_cell(cell) for cell in row)
         + "</tr>"
         for index, row in enumerate(part.rows)
     )
@@ -94,6 +96,12 @@ def _table(part: Table) -> str:
         f'<div class="wide" tabindex="0" role="region" aria-label="{escape(part.title)}">'
         f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _cell(text: str) -> str:
+    """A long text may be broken, so that the columns beside it are seen."""
+    is_long = any(len(line) > MOST_LETTERS for line in text.splitlines())
+    return f"<td{' class=long' if is_long else ''}>{escape(text)}</td>"
 
 
 def _chart(part: Chart) -> str:

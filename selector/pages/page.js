@@ -32,22 +32,23 @@ const show = (lines, box) => {
 };
 for (const chart of document.querySelectorAll(".chart")) {
   const tips = JSON.parse(chart.querySelector("script").textContent);
-  for (const [id, lines] of Object.entries(tips)) {
-    const mark = chart.querySelector(`[id="${id}"]`);
-    if (!mark) continue;
+  const marks = Object.keys(tips).map((id) => chart.querySelector(`[id="${id}"]`)).filter(Boolean);
+  const reach = (one) => marks.forEach((mark) => { mark.tabIndex = mark === one ? 0 : -1; });
+  reach(marks[0]);
+  for (const mark of marks) {
+    const lines = tips[mark.id];
     mark.classList.add("hot");
-    mark.setAttribute("tabindex", "0");
     mark.setAttribute("role", "img");
     mark.setAttribute("aria-label", lines.join(", "));
     const open = () => show(lines, mark.getBoundingClientRect());
+    mark.addEventListener("focus", () => reach(mark));
     const close = () => { tip.hidden = true; };
     for (const event of ["mouseenter", "focus"]) mark.addEventListener(event, open);
     for (const event of ["mouseleave", "blur"]) mark.addEventListener(event, close);
     mark.addEventListener("keydown", (event) => {
       const next = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!next) return;
-      const all = Object.keys(tips).map((other) => chart.querySelector(`[id="${other}"]`));
-      all[(all.indexOf(mark) + next + all.length) % all.length]?.focus();
+      marks[(marks.indexOf(mark) + next + marks.length) % marks.length].focus();
       event.preventDefault();
     });
   }

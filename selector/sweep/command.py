@@ -35,9 +35,15 @@ def sweep(
     sampling: SamplingChoice = TRAINING_SAMPLING,
     task: TaskName = "math",
     algorithm: AlgorithmName = None,
-    out: Annotated[Path, typer.Option(help="Folder of all sweeps.", file_okay=False)] = Path(
-        "sweeps"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of all sweeps; with --show, of their pictures and reports, which lie "
+            "beside the sweeps if left out.",
+            show_default="sweeps",
+            file_okay=False,
+        ),
+    ] = None,
     show: Annotated[
         Path | None, typer.Option(help="Measure nothing; read the sweeps in this folder.")
     ] = None,
@@ -71,15 +77,25 @@ fill one folder.
     if as_json and as_csv:
         raise LayerpickError("Choose one of --json and --csv.")
     if show is not None:
-        return _print(sweep_folders(show), as_json, as_csv)
+        return _print(sweep_folders(show), as_json, as_csv, out)
     with reporting() as reporter:
         folder = measure_sweep(
-            model, task, settings, algorithm, sampling, rl, heldout, choice, out, reporter, cluster
+            model,
+            task,
+            settings,
+            algorithm,
+            sampling,
+            rl,
+            heldout,
+            choice,
+            out or Path("sweeps"),
+            reporter,
+            cluster,
         )
     return _print([folder], as_json, as_csv)
 
 
-def _print(folders: list[Path], as_json: bool, as_csv: bool) -> None:
+def _print(folders: list[Path], as_json: bool, as_csv: bool, out: Path | None = None) -> None:
     from rich.console import Console
 
     from layerpick.calibration.sweeps.measured import read_sweep
@@ -98,6 +114,7 @@ def _print(folders: list[Path], as_json: bool, as_csv: bool) -> None:
         return
     for reading, folder in zip(readings, folders, strict=True):
         sweep_report.print_sweep(reading, Console())
-        draw_sweep(reading, folder / PICTURE)
-        write_page(sweep_page(reading), folder / REPORT)
-        print(f"Written: {folder / PICTURE} and {folder / REPORT}", file=sys.stderr)
+        place = folder if out is None else out / folder.parent.name / folder.name
+        draw_sweep(reading, place / PICTURE)
+        write_page(sweep_page(reading), place / REPORT)
+        print(f"Written: {place / PICTURE} and {place / REPORT}", file=sys.stderr)

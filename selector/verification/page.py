@@ -13,18 +13,15 @@ from layerpick.selector.pages.parts import (
     how_made,
     plain,
 )
-from layerpick.selector.verification.report import layers_table, sentences
+from layerpick.selector.verification.report import headline, layers_table, sentences
 from layerpick.selector.verification.result import LayerVerdict, Verification
 
 
 def verification_page(found: Verification) -> Page:
     """Was the pick right, every layer, and what it rests on."""
-    lines = tuple(plain(line) for line in sentences(found))
     title = f"{found.model} · {found.task} · {found.algorithm} · verification"
-    verdicts = [line for line in lines[1:] if line.startswith(("Measured contribution", "Rank"))]
-    headline = " ".join([lines[0], *verdicts])
-    know = Lines("What to know", tuple(line for line in lines[1:] if line not in verdicts))
-    return Page(title, headline, (*parts(found), know, how_made()))
+    know = Lines("What to know", tuple(plain(line) for line in sentences(found)[1:]))
+    return Page(title, headline(found), (*parts(found), know, how_made()))
 
 
 def parts(found: Verification) -> tuple[Part, ...]:

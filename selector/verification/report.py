@@ -18,6 +18,15 @@ def print_verification(verification: Verification, console: Console) -> None:
         console.print(line, soft_wrap=True, highlight=False)
 
 
+def headline(found: Verification) -> str:
+    """What the pick is worth, or by what it was measured where no share of a gain is known."""
+    first = f"Picked: {found.picked}."
+    if found.pick.measured is None:
+        return f"{first} Measured by {found.measured_by}."
+    rank = "" if found.rank is None else f": {_rank(found)}"
+    return f"{first} It recovers {_measured(found.pick)} of the full-parameter gain{rank}."
+
+
 def sentences(found: Verification) -> list[str]:
     """Contribution, interval, rank and regret of the pick."""
     lines = [f"[bold]Picked: {found.picked}.[/bold] Measured by {found.measured_by}."]
@@ -30,13 +39,11 @@ def sentences(found: Verification) -> list[str]:
     if pick.measured is not None:
         lines.append(f"Measured contribution {_measured(pick)}.{_prediction(found)}")
     if found.rank is not None:
-        count = sum(layer.score is not None for layer in found.layers)
-        best = "the best" if found.rank == 1 else f"the best is layer {found.best}"
         losses = "" if found.regret is None else f"; regret {found.regret:.2f}"
         if found.share_lost is not None:
             error = "" if found.share_lost_error is None else f" ± {found.share_lost_error:.2f}"
             losses += f"; share of the best layer's gain lost {found.share_lost:.2f}{error}"
-        lines.append(f"Rank {found.rank} of {count} measured layers ({best}){losses}.")
+        lines.append(f"{_rank(found).capitalize()}{losses}.")
     if found.rank_correlation is not None:
         ceiling = (
             "" if found.noise_ceiling is None else f" (noise ceiling {found.noise_ceiling:.2f})"
@@ -50,6 +57,12 @@ def sentences(found: Verification) -> list[str]:
         told = escape("; ".join(found.differences))
         lines.append(f"The run was not measured as the sweep was: {told}.")
     return lines
+
+
+def _rank(found: Verification) -> str:
+    count = sum(layer.score is not None for layer in found.layers)
+    best = "the best" if found.rank == 1 else f"the best is layer {found.best}"
+    return f"rank {found.rank} of {count} measured layers ({best})"
 
 
 def _prediction(found: Verification) -> str:

@@ -159,6 +159,13 @@ def test_evaluate_and_verify_write_theirs(made_examples, write_sweep, suggestion
     asks_nobody(text)
 
 
+def test_a_long_text_is_broken_and_lines_are_kept():
+    table = Table("T", ("a", "b"), (("word " * 20, "1\n2"), ("short", "3")))
+    text = render(Page("t", "h", (table,)))
+    assert text.count("<td class=long>") == 1
+    assert "<td>1\n2</td>" in text
+
+
 # --- In a browser ---
 
 PROBE = """
@@ -181,6 +188,8 @@ addEventListener("load", () => {
   hot[0].focus();
   hot[0].dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", cancelable: true }));
   const focused = document.activeElement.id;
+  const tabbed = [...document.querySelectorAll(".chart")].map((chart) =>
+    [chart.querySelectorAll(".hot").length, chart.querySelectorAll("[tabindex='0'].hot").length]);
   const select = document.querySelector("select");
   const visible = () => select === null ? null : [...select.options].filter((option) => {
     const drawn = document.getElementById(option.value);
@@ -189,7 +198,8 @@ addEventListener("load", () => {
   const first = visible();
   if (select) { select.selectedIndex = 2; select.dispatchEvent(new Event("change")); }
   const requests = performance.getEntriesByType("resource").map((entry) => entry.name);
-  const found = { errors, requests, before, down, up, pointed, focused, first, second: visible(),
+  const found = { errors, requests, before, down, up, pointed, focused, tabbed, first,
+    second: visible(),
     wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     sizes: [...document.querySelectorAll("svg")].map((svg) => svg.getBoundingClientRect().height) };
   const out = document.createElement("textarea");
@@ -239,6 +249,8 @@ def test_in_chromium(suggestion, sweep, tmp_path, width):
         assert found["wide"] == 0  # only tables and drawings scroll sideways
         assert found["pointed"].startswith("layer 1")
         assert found["focused"].endswith("-layer-1")
+        # One stop of Tab for each drawing, however many layers it has.
+        assert [min(marks, 1) for marks, _ in found["tabbed"]] == [s for _, s in found["tabbed"]]
         if found["first"] is not None:
             assert found["first"] == []
             assert len(found["second"]) == 1

@@ -37,6 +37,9 @@ def test_a_sweep_is_measured_shown_and_drawn(layerpick, tiny, tmp_path):
     assert "No contributions." in shown
     (folder,) = tmp_path.glob("*/math-grpo")
     assert (folder / "profile.png").read_bytes().startswith(b"\x89PNG")
+    layerpick("--show", folder, "--out", tmp_path / "pages")
+    (page,) = (tmp_path / "pages").rglob("report.html")
+    assert page.parent.relative_to(tmp_path / "pages") == folder.relative_to(tmp_path)
     (read,) = json.loads(layerpick("--show", folder, "--json"))
     assert [run["layer"] for run in read["runs"]] == [None, None, 0, 1, 2]
     assert read["refusal"] and all(run["contribution"] is None for run in read["runs"])

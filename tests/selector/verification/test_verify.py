@@ -20,7 +20,7 @@ from layerpick.selector.suggestion.result import (
 )
 from layerpick.selector.verification.find import find_measured, find_reading, full_score
 from layerpick.selector.verification.picture import draw_verification
-from layerpick.selector.verification.report import sentences
+from layerpick.selector.verification.report import headline, sentences
 from layerpick.selector.verification.run import verify_pair, verify_run, verify_suggestion
 from layerpick.training.errors import LayerpickError
 from layerpick.training.runs.folder import (
@@ -220,6 +220,10 @@ def test_a_suggestion_against_a_sweep(sweep):
     assert found.refusal is None and found.noise_ceiling is None
     text = " ".join(sentences(found))
     assert "Rank 2 of 4 measured layers (the best is layer 3); regret 0.30; share of" in text
+    told = (
+        "recovers 0.80 ± 0.02 of the full-parameter gain: rank 2 of 4 measured layers (the best is"
+    )
+    assert told in headline(found)
     assert "gain lost 0.27 ± 0.00." in text
     assert "the interval 0.75 … 1.05 held" in text
 
