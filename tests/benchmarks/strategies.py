@@ -23,6 +23,7 @@ import numpy as np
 from layerpick.calibration.sweeps.measured import Reading, read_sweep
 from layerpick.calibration.sweeps.paired import Measured, paired_difference, share
 from layerpick.calibration.sweeps.store import read_folder, sweep_folders
+from layerpick.calibration.sweeps.values import Score
 from layerpick.training.runs.folder import RunFolder, RunResult
 
 LAYERPICK = [sys.executable, "-c", "from layerpick.selector.app.entry import main; main()"]
@@ -108,20 +109,20 @@ def print_table(
     """One row per strategy, over the seeds that are done; ± is over prompts and seeds."""
     base, full = reading.base, reading.full
     size = next(iter(_done(out, next(iter(found)), seeds).values())).full_parameters
-    print("| what trains | seeds | parameters | score | share of the full gain |")
-    print("|---|---|---|---|---|")
-    print(f"| nothing (base), of the sweep | {len(base.seeds)} | 0% | {_score(base)} | 0 |")
-    print(f"| everything, of the sweep | {len(full.seeds)} | 100% | {_score(full)} | 1 |")
+    print("| what trains | seeds | parameters | score | gain | share of the full gain |")
+    print("|---|---|---|---|---|---|")
+    print(f"| nothing (base), of the sweep | {len(base.seeds)} | 0% | {_score(base.score)} | 0 | |")
+    print(_row("everything, of the sweep", full, 1.0, reading))
     for layer in best_layers(reading, len(reading.layers)):
         own = reading.layers[layer]
-        print(_row(f"layer {layer}, of the sweep", own, None, base, full))
+        print(_row(f"layer {layer}, of the sweep", own, None, reading))
     singles = [name for name in found if name.startswith("layer ")]
     for name in found:
         runs = _done(out, name, seeds)
         if runs and name not in singles:
             cost = next(iter(runs.values())).cost.trainable_parameters / size
             own = _measured({seed: run.trained.by_prompt for seed, run in runs.items()})
-            print(_row(name, own, cost, base, full))
+            print(_row(name, own, cost, reading))
     voted = set.intersection(*(set(_done(out, name, seeds)) for name in singles))
     votes = {seed: vote(out, singles, seed, rest) for seed in sorted(voted)}
     if votes:
@@ -130,7 +131,7 @@ def print_table(
         name = f"vote of layers {listed} (agreement {agreement:.0%}, {len(singles)} × the tokens)"
         cost = next(iter(votes.values()))["stored_parameters"] / size
         own = _measured({seed: each["score"]["by_prompt"] for seed, each in votes.items()})
-        print(_row(name, own, cost, base, full))
+        print(_row(name, own, cost, reading))
 
 
 def _done(out: Path, name: str, seeds: int) -> dict[int, RunResult]:
@@ -139,10 +140,12 @@ def _done(out: Path, name: str, seeds: int) -> dict[int, RunResult]:
     return {seed: run for seed, run in runs.items() if run is not None}
 
 
-def _row(name: str, own: Measured, cost: float | None, base: Measured, full: Measured) -> str:
+def _row(name: str, own: Measured, cost: float | None, reading: Reading) -> str:
     seeds = len(own.seeds)
     share_of_all = "" if cost is None else f"{cost:.0%}"
-    return f"| {name} | {seeds} | {share_of_all} | {_score(own)} | {_share(own, base, full)} |"
+    gain = paired_difference(own, reading.base)
+    cells = [name, seeds, share_of_all, _score(own.score), _score(gain, "+"), _share(own, reading)]
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _measured(by_seed: dict[int, Sequence[float]]) -> Measured:
@@ -150,14 +153,14 @@ def _measured(by_seed: dict[int, Sequence[float]]) -> Measured:
     return Measured(scores, tuple(by_seed), (), scores.mean(axis=1))
 
 
-def _score(measured: Measured) -> str:
-    return f"{measured.score.mean:.3f} ± {measured.score.error or 0:.3f}"
+def _score(found: Score, sign: str = "") -> str:
+    return f"{found.mean:{sign}.3f} ± {found.error or 0:.3f}"
 
 
-def _share(own: Measured, base: Measured, full: Measured) -> str:
-    if paired_difference(full, base).mean <= 0:
+def _share(own: Measured, reading: Reading) -> str:
+    if reading.refusal:
         return "undefined"
-    found = share(own, base, full)
+    found = share(own, reading.base, reading.full)
     return f"{found.mean:.2f} ± {found.error or 0:.2f}"
 
 
