@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from layerpick.selector.pages.charts import Profile, draw_profile
 from layerpick.selector.pages.parts import (
     Chart,
@@ -22,7 +20,7 @@ from layerpick.selector.suggestion.result import LayerSuggestion, Suggestion
 def suggestion_page(suggestion: Suggestion) -> Page:
     """Pick, profile, ranking, costs, settings and how to make it again."""
     headline, *rest = (plain(line) for line in sentences(suggestion))
-    title = f"{Path(suggestion.model.id).name} · {suggestion.task.name} · suggestion"
+    title = f"{suggestion.model.name} · {suggestion.task.name} · suggestion"
     return Page(
         title,
         headline,

@@ -35,7 +35,7 @@ def draw_suggestion(suggestion: Suggestion, path: Path) -> None:
     axes[-1].set_xlabel("decoder layer (0 = at the input)")
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(
-        f"{Path(suggestion.model.id).name} · {suggestion.task.name} · "
+        f"{suggestion.model.name} · {suggestion.task.name} · "
         f"{suggestion.task.algorithm}: layer {suggestion.pick} picked",
         fontsize=11,
     )

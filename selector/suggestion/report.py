@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -125,9 +124,9 @@ def fitting_table(suggestion: Suggestion, console: Console) -> Table:
 def ranking_table(suggestion: Suggestion, most: int | None = None, folded: bool = False) -> Table:
     """One line per layer, best first, with so many features at most; all if None."""
     task = suggestion.task
-    name = Path(suggestion.model.id).name
+    model = suggestion.model.name
     table = Table(
-        title=escape(f"{name} · {task.name} ({task.source}) · {task.algorithm}"),
+        title=escape(f"{model} · {task.name} ({task.source}) · {task.algorithm}"),
         title_justify="left",
     )
     features = shown_features(suggestion)[:most]
@@ -135,7 +134,7 @@ def ranking_table(suggestion: Suggestion, most: int | None = None, folded: bool 
         table.add_column(column, justify="right", no_wrap=True)
     for feature in features:
         name = heading(feature) + _direction(suggestion, feature)
-        table.add_column(_in_two_lines(name), justify="right", no_wrap=True)
+        table.add_column(_in_lines(name), justify="right", no_wrap=True)
     if suggestion.measured_by:
         table.add_column("measured", justify="right")
     count = len(suggestion.layers)
@@ -177,13 +176,14 @@ def _direction(suggestion: Suggestion, feature: str) -> str:
     return ""
 
 
-def _in_two_lines(text: str) -> str:
-    """Broken at the space nearest to its middle."""
-    spaces = [place for place, letter in enumerate(text) if letter == " "]
-    if not spaces:
-        return text
-    at = min(spaces, key=lambda place: abs(place - len(text) // 2))
-    return f"{text[:at]}\n{text[at + 1 :]}"
+def _in_lines(text: str) -> str:
+    """A heading with a word on each line, an arrow beside the last one."""
+    *words, last = text.split(" ")
+    if last in ("↑", "↓") and words:
+        words[-1] += f" {last}"
+    else:
+        words.append(last)
+    return "\n".join(words)
 
 
 def _reasons(suggestion: Suggestion) -> str:

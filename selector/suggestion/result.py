@@ -42,12 +42,18 @@ class ModelSummary(Record):
     """Which weights the suggestion is about."""
 
     id: str
+    label: str = Field(default="", description="the id without its place on the machine")
     revision: str | None
     weights_hash: str
     layers: int = Field(ge=1)
     parameters: Count
     dtype: str
     device: str
+
+    @property
+    def name(self) -> str:
+        """What it is called in words."""
+        return self.label or Path(self.id).name
 
 
 class TaskSummary(Record):

@@ -23,6 +23,7 @@ from layerpick.selector.suggestion.result import (
 from layerpick.training.algorithms.base import Algorithm
 from layerpick.training.episodes.rollouts import Rollouts
 from layerpick.training.models.loading import LoadedModel
+from layerpick.training.sweeps.multiplexed import model_label
 from layerpick.training.tasks.base import Task
 from layerpick.training.tasks.forms import in_words, thinking_note
 
@@ -91,6 +92,7 @@ def model(loaded: LoadedModel) -> ModelSummary:
     """Which weights were probed."""
     return ModelSummary(
         id=loaded.identity.name,
+        label=model_label(loaded.identity),
         revision=loaded.identity.revision,
         weights_hash=loaded.identity.weights_hash,
         layers=len(loaded.layers),
