@@ -41,7 +41,10 @@ for (const chart of document.querySelectorAll(".chart")) {
     mark.setAttribute("role", "img");
     mark.setAttribute("aria-label", lines.join(", "));
     const open = () => show(lines, mark.getBoundingClientRect());
-    mark.addEventListener("focus", () => reach(mark));
+    mark.addEventListener("focus", () => {
+      reach(mark);
+      mark.scrollIntoView({ block: "nearest", inline: "nearest" });
+    });
     const close = () => { tip.hidden = true; };
     for (const event of ["mouseenter", "focus"]) mark.addEventListener(event, open);
     for (const event of ["mouseleave", "blur"]) mark.addEventListener(event, close);

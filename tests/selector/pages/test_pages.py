@@ -188,6 +188,11 @@ addEventListener("load", () => {
   hot[0].focus();
   hot[0].dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", cancelable: true }));
   const focused = document.activeElement.id;
+  const right = (one) => one.getBoundingClientRect().right;
+  const last = [...hot].filter((mark) => hot[0].closest(".chart").contains(mark)).at(-1);
+  const passed = [right(last)];
+  last.focus();
+  passed.push(right(last));
   const tabbed = [...document.querySelectorAll(".chart")].map((chart) =>
     [chart.querySelectorAll(".hot").length, chart.querySelectorAll("[tabindex='0'].hot").length]);
   const select = document.querySelector("select");
@@ -198,8 +203,8 @@ addEventListener("load", () => {
   const first = visible();
   if (select) { select.selectedIndex = 2; select.dispatchEvent(new Event("change")); }
   const requests = performance.getEntriesByType("resource").map((entry) => entry.name);
-  const found = { errors, requests, before, down, up, pointed, focused, tabbed, first,
-    second: visible(),
+  const found = { errors, requests, before, down, up, pointed, focused, tabbed, passed,
+    first, second: visible(),
     wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     sizes: [...document.querySelectorAll("svg")].map((svg) => svg.getBoundingClientRect().height) };
   const out = document.createElement("textarea");
@@ -249,6 +254,9 @@ def test_in_chromium(suggestion, sweep, tmp_path, width):
         assert found["wide"] == 0  # only tables and drawings scroll sideways
         assert found["pointed"].startswith("layer 1")
         assert found["focused"].endswith("-layer-1")
+        assert found["passed"][1] <= width  # what has the focus is scrolled to
+        if width == 500:
+            assert found["passed"][0] > width
         # One stop of Tab for each drawing, however many layers it has.
         assert [min(marks, 1) for marks, _ in found["tabbed"]] == [s for _, s in found["tabbed"]]
         if found["first"] is not None:
