@@ -75,7 +75,7 @@ def vote(out: Path, names: list[str], seed: int, rest: list[str]) -> dict:
 
 def _task(rest: list[str]) -> list[str]:
     """The options of `train` that `vote` has too."""
-    shared = ("--task", "--dataset", "--template", "--stop", "--reward")
+    shared = ("--dataset", "--template", "--stop", "--reward")
     pairs = ((option, value) for option, value in pairwise(rest) if option in shared)
     return [word for pair in pairs for word in pair]
 
