@@ -62,8 +62,8 @@ def test_boosted_layers_move_by_the_multiple(tiny, make_bench, tmp_path, family,
     moved = {n: float((p - before[n]).abs().max()) for n, p in model.model.named_parameters()}
     for name, distance in moved.items():
         factor = 10 if name.startswith(model.layers.prefix(1)) else 1
-        # Rounding of a float32 sum: half a unit in the last place of the weight.
-        rounding = float(before[name].abs().max()) * 2**-23
+        # Rounding in float32: of the sum, half a unit in the last place of the weight; of the step.
+        rounding = float(before[name].abs().max()) * 2**-23 + factor * 1e-4 * 2**-22
         assert distance <= factor * 1e-4 + rounding
         assert distance >= 0.5 * factor * 1e-4 or not name.startswith(model.layers.path)
 
