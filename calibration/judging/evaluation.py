@@ -28,7 +28,7 @@ from layerpick.calibration.predictors.base import LayerFeatures, Prediction
 from layerpick.calibration.predictors.calibrated import CalibratedPredictor
 from layerpick.calibration.predictors.choice import LeftOut, Progress, choose, lessons
 from layerpick.calibration.predictors.design import FEW_MODELS, make_design, usable
-from layerpick.calibration.predictors.levels import FIRST, LEVELS, Level, dearer, tells_more
+from layerpick.calibration.predictors.levels import FIRST, LEVELS, Level, worth_measuring
 from layerpick.calibration.predictors.narrowing import join, still_possible
 from layerpick.calibration.predictors.regressors import Regressor
 from layerpick.calibration.sweeps.examples import Example
@@ -191,17 +191,15 @@ def climbed_verdicts(levels: Mapping[str, LevelAccuracy]) -> dict[Example, Verdi
         return {}
     found = {}
     for example, first in levels[FIRST].held_out.items():
-        prediction, best, asked = first.prediction, first.criterion, example.layer_features()
+        held = {n: each.held_out[example] for n, each in levels.items() if example in each.held_out}
+        prediction, asked = first.prediction, example.layer_features()
         kept: tuple[int, ...] | None = None
-        for level in dearer():
-            held = levels[level.name].held_out.get(example) if level.name in levels else None
-            if held is None or not tells_more(held.criterion, best):
-                continue
-            best = held.criterion
+        for level in worth_measuring({name: each.criterion for name, each in held.items()}):
             going = still_possible(prediction, kept) if level.narrowed else None
             if going is not None:
                 asked = _only(asked, going, example.features[level.probes[-1]])
-            prediction = join(prediction, held.predictor.predict(asked, SEED), going)
+            after = held[level.name].predictor.predict(asked, SEED)
+            prediction = join(prediction, after, going)
             kept = going or kept
         found[example] = judge(example, prediction.contribution, prediction)
     return found

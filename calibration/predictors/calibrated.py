@@ -24,7 +24,7 @@ from layerpick.calibration.predictors.intervals import (
     Strangeness,
 )
 from layerpick.calibration.predictors.levels import Level
-from layerpick.calibration.predictors.losses import PastPick, learn_scale, stated_loss
+from layerpick.calibration.predictors.losses import PastPick, learn_scale
 from layerpick.calibration.predictors.regressors import DepthRegressor
 from layerpick.calibration.sweeps.population import Population
 
@@ -72,15 +72,9 @@ class CalibratedPredictor(Predictor):
             rows = design.sweeps == sweep
             measured = design.targets[rows]
             predicted = measured - self.residuals[rows]
-            pick = int(predicted.argmax())
             noise = self._draws.draw(len(measured), PAST_DRAWS, np.random.default_rng(0))
-            found.append(
-                PastPick(
-                    stated_loss(predicted + noise, pick),
-                    float(measured.max() - measured[pick]),
-                    str(design.alike[rows][0]),
-                )
-            )
+            group = str(design.alike[rows][0])
+            found.append(PastPick.of(predicted, predicted + noise, measured, group))
         return found
 
     def predict(self, features: LayerFeatures, seed: int) -> Prediction:

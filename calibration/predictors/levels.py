@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -86,15 +87,19 @@ LEVELS: dict[str, Level] = {
 """From cheap to dear; each has the probes of the one before."""
 
 
-def dearer() -> list[Level]:
-    """Those that may follow the first, from cheap to dear."""
+def worth_measuring(criteria: Mapping[str, float]) -> list[Level]:
+    """The levels after the first that rank better than every cheaper one, from cheap to dear.
+
+    `criteria` by level are those that their lessons were chosen by; levels without one are unknown.
+    """
+    best, found = criteria.get(FIRST, -math.inf), []
     levels = list(LEVELS.values())
-    return levels[[level.name for level in levels].index(FIRST) + 1 :]
-
-
-def tells_more(criterion: float, best_before: float) -> bool:
-    """Whether a level is worth measuring, by the criteria that levels were chosen by."""
-    return criterion > best_before + WORTH
+    for level in levels[levels.index(LEVELS[FIRST]) + 1 :]:
+        criterion = criteria.get(level.name, -math.inf)
+        if criterion > best + WORTH:
+            found.append(level)
+        best = max(best, criterion)
+    return found
 
 
 def find_level(name: str) -> Level:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from layerpick.calibration.judging.metrics import regret
+
 HELD = 0.8
 """Share of picks that should lose no more than the bound."""
 SHORTLISTED = 0.8
@@ -32,6 +34,14 @@ class PastPick:
     """In contribution."""
     group: str
     """What is alike: the model, or the data set."""
+
+    @classmethod
+    def of(
+        cls, predicted: np.ndarray, draws: np.ndarray, measured: np.ndarray, group: str
+    ) -> PastPick:
+        """From predicted and measured contributions (layers,), and draws (draws, layers)."""
+        stated = stated_loss(draws, int(predicted.argmax()))
+        return cls(stated, regret(measured, predicted), group)
 
 
 @dataclass(frozen=True)

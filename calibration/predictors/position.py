@@ -21,7 +21,7 @@ from layerpick.calibration.predictors.base import (
     Prediction,
     Predictor,
 )
-from layerpick.calibration.predictors.losses import PastPick, learn_scale, stated_loss
+from layerpick.calibration.predictors.losses import PastPick, learn_scale
 from layerpick.calibration.sweeps.published import published_sweeps
 from layerpick.calibration.sweeps.values import Sweep
 
@@ -56,11 +56,7 @@ class PositionPredictor(Predictor):
         """(measured layers,): measured − predicted, each with its own sweep left out."""
         self._loss_scale = learn_scale(
             [
-                PastPick(
-                    stated_loss(self._draws(guess, 0), int(guess.argmax())),
-                    float(truth.max() - truth[guess.argmax()]),
-                    str(index),
-                )
+                PastPick.of(guess, self._draws(guess, 0), truth, str(index))
                 for index, (guess, truth) in enumerate(zip(guesses, measured, strict=True))
             ]
         )

@@ -18,7 +18,7 @@ from layerpick.selector.settings import (
     SamplingChoice,
 )
 from layerpick.selector.suggestion.result import Suggestion
-from layerpick.selector.training_run.advice import at_advised_rate, find_suggestion
+from layerpick.selector.training_run.advice import find_suggestion
 from layerpick.selector.training_run.run import (
     TrainedRun,
     check_options,
@@ -132,11 +132,8 @@ def auto(
         return suggestions[0]
 
     if strategy.layer == RACE:
-        advice, every = advise(), choice.checkpoint_every
-        raced = at_advised_rate(bench, advice, choice.learning_rate)
-        picked = winner_of(
-            race_layers(raced, advice, racing, seed, place / RACE, sweeps, reporter, every)
-        )
+        raced = race_layers(bench, advise(), racing, choice, seed, place / RACE, sweeps, reporter)
+        picked = winner_of(raced)
     else:
         chosen = choose_strategy(strategy, bench, advise)
         if chosen == FULL:

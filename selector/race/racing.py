@@ -24,6 +24,8 @@ from layerpick.selector.race.result import ArmResult, RaceResult
 from layerpick.selector.race.settings import RaceChoice
 from layerpick.selector.suggestion import summaries
 from layerpick.selector.suggestion.result import Suggestion
+from layerpick.selector.training_run.advice import at_advised_rate
+from layerpick.selector.training_run.settings import PaceChoice
 from layerpick.training.engine.loop import step_seed
 from layerpick.training.engine.race import (
     ENGINE,
@@ -64,11 +66,11 @@ def race_layers(
     bench: Bench,
     suggestion: Suggestion,
     choice: RaceChoice,
+    pace: PaceChoice,
     seed: int,
     place: Path,
     sweeps: Path,
     reporter: Reporter,
-    checkpoint_every: int = 10,
 ) -> RaceOutcome:
     """Race the layers that may be best until one of them is trained, in the folder `place`.
 
@@ -76,6 +78,7 @@ def race_layers(
     below `sweeps`. Raises LayerpickError for whatever the user can mend.
     """
     refuse_float16(bench)
+    bench = at_advised_rate(bench, suggestion, pace.learning_rate)
     rates = choice.race_rates or bench.learning_rates[:1]
     judge = _Judge.of(suggestion, choice, rates, bench.settings.steps)
     race = RaceDescription(
@@ -100,7 +103,7 @@ def race_layers(
         race,
         place,
         lambda rung, alive, curves: judge.stay(rung, alive, curves, headroom),
-        checkpoint_every=checkpoint_every,
+        checkpoint_every=pace.checkpoint_every,
         on_step=reporter.stage("racing", bench.settings.steps),
         note=reporter.note,
     )

@@ -15,7 +15,7 @@ from layerpick.selector.settings import (
     RlSettings,
     SamplingChoice,
 )
-from layerpick.selector.training_run.advice import at_advised_rate, find_suggestion
+from layerpick.selector.training_run.advice import find_suggestion
 from layerpick.selector.training_run.run import default_out, make_bench
 from layerpick.selector.training_run.settings import RACE, PaceChoice
 from layerpick.training.tasks.settings import TaskSettings
@@ -64,7 +64,4 @@ def race(
         seed=seed,
         reporter=reporter,
     )
-    bench = at_advised_rate(bench, advice, choice.learning_rate)
-    return race_layers(
-        bench, advice, racing, seed, place, sweeps, reporter, choice.checkpoint_every
-    )
+    return race_layers(bench, advice, racing, choice, seed, place, sweeps, reporter)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerpick.probes.base import WITH_BACKWARD, ProbeInput
 from layerpick.training.errors import LayerpickError
 
 DEFAULT = "10"
@@ -23,14 +22,11 @@ class Spending:
     confidence: float = 1.0
     """Chance of being best that is certain enough."""
 
-    def seconds(self, probe_input: ProbeInput, sampling: float, forward: float) -> float:
-        """In seconds, sampling included: `sampling`, `forward` are seconds over the rollouts."""
+    def seconds(self, layers: int, episodes: int, step_seconds: float) -> float:
+        """In seconds, sampling included; a step of training on `episodes` takes `step_seconds`."""
         if not self.is_share:
             return 60 * self.amount
-        steps = (
-            (probe_input.layer_count + 1) * SWEEP_EPISODES / len(probe_input.rollouts.trajectories)
-        )
-        return self.amount * steps * (sampling + WITH_BACKWARD * forward)
+        return self.amount * (layers + 1) * SWEEP_EPISODES / episodes * step_seconds
 
 
 def read_budget(text: str, confidence: float = 1.0) -> Spending:

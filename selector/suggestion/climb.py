@@ -16,7 +16,7 @@ from layerpick.calibration.predictors.levels import FIRST, LEVELS, Level
 from layerpick.calibration.predictors.losses import shortlist
 from layerpick.calibration.predictors.narrowing import join, still_possible
 from layerpick.calibration.predictors.position import load_position_predictor
-from layerpick.calibration.predictors.rates import load_rates
+from layerpick.calibration.predictors.rates import PROBE as RATES_PROBE
 from layerpick.calibration.predictors.stored import StoredPredictor, best_predictor
 from layerpick.probes.base import ProbeInput, ProbeResult
 from layerpick.probes.table import find_probe
@@ -24,17 +24,15 @@ from layerpick.selector.progress import Reporter, in_time
 from layerpick.selector.suggestion.budget import Spending
 from layerpick.selector.suggestion.expected import (
     Timing,
-    is_whole,
     levels_that_tell_more,
     missing,
     time_passes,
 )
 from layerpick.selector.suggestion.probing import Probed, kind_of, run_probes
+from layerpick.selector.suggestion.rate import rates_for
 
-RATES_PROBE = "one_step"
-"""Advises a learning rate, for pretrained models."""
 ADVISED_FROM = 128
-"""Trajectories that it reads for that: as many as where the advice was learned."""
+"""Trajectories that a rate is advised from: as many as where the advice was learned."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,8 @@ def climb(
     """Measure level after level, and what advises a learning rate; see the module."""
     start = time.perf_counter() - sampled.sampling_seconds
     timing = time_passes(probe_input, sampled.sampling_seconds)
-    limit = spending.seconds(probe_input, timing.sampling, timing.forward)
+    episodes = len(probe_input.rollouts.trajectories)
+    limit = spending.seconds(probe_input.layer_count, episodes, timing.step)
     levels = levels_that_tell_more(predictors, kind_of(probe_input.model))
     reporter.note(_plan(probe_input, levels, timing, limit))
     done = measure(probe_input, sampled, LEVELS[FIRST].probes, predictors, reporter)
@@ -112,9 +111,8 @@ def _joined(
 ) -> Climbed:
     """The prediction with these results too."""
     probed = replace(before.probed, results={**before.probed.results, **results})
-    predictor = find_predictor(probe_input, probed, predictors)
-    after = predictor.predict(layer_features(probe_input, probed), probe_input.seed)
-    return Climbed(probed, join(before.prediction, after, going), predictor, before.stopped)
+    after = _predicted(probe_input, probed, predictors)
+    return replace(after, prediction=join(before.prediction, after.prediction, going))
 
 
 def advised(
@@ -125,10 +123,9 @@ def advised(
     It ranks nothing: for models made from scratch, and where it was measured already, there is
     nothing to do.
     """
-    asked, near = _advice(probe_input), shortlist(done.prediction.chance_best)
-    known = RATES_PROBE in done.probed.results
-    if known or kind_of(probe_input.model) != "pretrained" or load_rates() is None:
+    if RATES_PROBE in done.probed.results or rates_for(probe_input.model) is None:
         return done
+    asked, near = _advice(probe_input), shortlist(done.prediction.chance_best)
     if timing.of_probe(RATES_PROBE, asked, near) > remaining:
         return done
     try:
@@ -154,6 +151,13 @@ def measure(
 ) -> Climbed:
     """Just these probes, and what they allow to predict."""
     probed = replace(sampled, results=run_probes(probe_input, probes, reporter))
+    return _predicted(probe_input, probed, predictors)
+
+
+def _predicted(
+    probe_input: ProbeInput, probed: Probed, predictors: Mapping[str, StoredPredictor]
+) -> Climbed:
+    """What these results allow to predict."""
     predictor = find_predictor(probe_input, probed, predictors)
     prediction = predictor.predict(layer_features(probe_input, probed), probe_input.seed)
     return Climbed(probed, prediction, predictor)
@@ -190,7 +194,7 @@ def further_levels(
         for level in levels_that_tell_more(predictors, kind_of(probe_input.model))
         if missing(level, probed.results)
     ]
-    if not levels or not is_whole(probed.results):
+    if not levels or missing(LEVELS[FIRST], probed.results):
         return {}
     timing = time_passes(probe_input, probed.sampling_seconds)
     all_layers, measured = range(probe_input.layer_count), probed.results
@@ -205,7 +209,7 @@ def _plan(probe_input: ProbeInput, levels: Sequence[Level], timing: Timing, limi
         spent += timing.of(level, probe_input, measured, range(probe_input.layer_count))
         measured += missing(level, measured)
         told.append(f"{level.name} after {in_time(spent)}")
-    if kind_of(probe_input.model) == "pretrained" and RATES_PROBE not in measured:
+    if RATES_PROBE not in measured and rates_for(probe_input.model) is not None:
         few = range(0, probe_input.layer_count, 4)
         spent += timing.of_probe(RATES_PROBE, _advice(probe_input), few)
         told.append(f"the learning rate after {in_time(spent)}")

@@ -19,23 +19,21 @@ from layerpick.selector.settings import (
     TaskName,
     TaskSettings,
 )
+from layerpick.selector.suggestion.budget import DEFAULT, read_budget
 from layerpick.training.errors import LayerpickError
-
-DEFAULT = "10"
-"""Minutes of `--budget`."""
-FAST = "weights,hidden,gradient"
-"""Probes of the cheapest level."""
 
 
 def wanted_probes(
     probes: str | None, fast: bool, warmup_steps: str | None, rollouts: RolloutChoice
 ) -> str | None:
     """The probes that the options name, separated by commas; None where they leave it open."""
+    from layerpick.probes.table import DEFAULT_PROBES
+
     more = ["warm_up"] if warmup_steps else []
     more += ["gradient"] if rollouts.also else []
     if probes is None and not fast and not more:
         return None
-    return ",".join([FAST if probes is None else probes, *more])
+    return ",".join([*(DEFAULT_PROBES if probes is None else [probes]), *more])
 
 
 @with_groups
@@ -110,7 +108,6 @@ Writes suggestion.json, profile.png and report.html.
     from layerpick.probes.trials.on_policy import chosen_steps
     from layerpick.selector.pages.html import REPORT, write_page
     from layerpick.selector.progress import reporting
-    from layerpick.selector.suggestion.budget import read_budget
     from layerpick.selector.suggestion.page import suggestion_page
     from layerpick.selector.suggestion.picture import draw_suggestion
     from layerpick.selector.suggestion.report import print_suggestion

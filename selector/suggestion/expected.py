@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
-from layerpick.calibration.predictors.levels import FIRST, LEVELS, Level, dearer, tells_more
+from layerpick.calibration.predictors.levels import Level, worth_measuring
 from layerpick.calibration.predictors.stored import StoredPredictor
 from layerpick.calibration.sweeps.population import Population
-from layerpick.probes.base import Pace, ProbeInput
+from layerpick.probes.base import WITH_BACKWARD, Pace, ProbeInput
 from layerpick.probes.table import find_probe
 from layerpick.probes.trials.prefixes import texts
 from layerpick.training.batches.packed import packed_log_probs
@@ -29,6 +29,11 @@ class Timing:
     """Seconds in which they were sampled."""
     forward: float
     """Seconds of a forward pass over all of them."""
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step of training on as many."""
+        return self.sampling + WITH_BACKWARD * self.forward
 
     def of(
         self,
@@ -77,20 +82,5 @@ def levels_that_tell_more(
     predictors: Mapping[str, StoredPredictor], population: Population
 ) -> list[Level]:
     """Dearer levels worth measuring: they rank better than cheaper ones."""
-    if FIRST not in predictors:
-        return [level for level in dearer() if level.name in predictors]
-    best = predictors[FIRST].lessons[population].criterion
-    found = []
-    for level in dearer():
-        if level.name not in predictors:
-            continue
-        criterion = predictors[level.name].lessons[population].criterion
-        if tells_more(criterion, best):
-            found.append(level)
-        best = max(best, criterion)
-    return found
-
-
-def is_whole(measured: Collection[str]) -> bool:
-    """Whether the first level was measured whole."""
-    return set(LEVELS[FIRST].probes) <= set(measured)
+    lessons = {name: predictor.lessons[population] for name, predictor in predictors.items()}
+    return worth_measuring({name: lesson.criterion for name, lesson in lessons.items()})

@@ -133,8 +133,9 @@ def ranking_table(suggestion: Suggestion, most: int | None = None, folded: bool 
     for column in ("#", "layer", "depth", "predicted", "interval", "chance\nbest"):
         table.add_column(column, justify="right", no_wrap=True)
     for feature in features:
-        name = heading(feature) + _direction(suggestion, feature)
-        table.add_column(_in_lines(name), justify="right", no_wrap=True)
+        # A word on each line, so that the column is narrow.
+        name = heading(feature).replace(" ", "\n") + _direction(suggestion, feature)
+        table.add_column(name, justify="right", no_wrap=True)
     if suggestion.measured_by:
         table.add_column("measured", justify="right")
     count = len(suggestion.layers)
@@ -174,16 +175,6 @@ def _direction(suggestion: Suggestion, feature: str) -> str:
         if influence.feature == feature:
             return " ↑" if influence.higher_is_better else " ↓"
     return ""
-
-
-def _in_lines(text: str) -> str:
-    """A heading with a word on each line, an arrow beside the last one."""
-    *words, last = text.split(" ")
-    if last in ("↑", "↓") and words:
-        words[-1] += f" {last}"
-    else:
-        words.append(last)
-    return "\n".join(words)
 
 
 def _reasons(suggestion: Suggestion) -> str:

@@ -115,9 +115,8 @@ def train(
         )
 
     if strategy.layer == RACE:
-        advice, every = advise(), choice.checkpoint_every
-        bench = at_advised_rate(bench, advice, choice.learning_rate)
-        return winner_of(race_layers(bench, advice, racing, seed, place, sweeps, reporter, every))
+        raced = race_layers(bench, advise(), racing, choice, seed, place, sweeps, reporter)
+        return winner_of(raced)
     chosen = choose_strategy(strategy, bench, advise)
     reporter.note(f"Training {chosen.in_words} ({chosen.chosen}).")
     return run_training(bench, chosen, choice, seed, place, reporter)

@@ -175,12 +175,11 @@ def test_only_without_any_predictor_is_position_all_that_counts(predictors, monk
     assert far.basis.startswith("position only")
 
 
-def test_what_is_measured_first_is_one_thing_in_three_places():
+def test_what_is_measured_first_is_one_thing_in_two_places():
     from layerpick.calibration.predictors.levels import FIRST
     from layerpick.probes.table import DEFAULT_PROBES
-    from layerpick.selector.suggestion.command import FAST
 
-    assert LEVELS[FIRST].probes == DEFAULT_PROBES == tuple(FAST.split(","))
+    assert LEVELS[FIRST].probes == DEFAULT_PROBES
 
 
 def test_levels_are_narrowed_where_they_add_a_probe_that_is_dear_by_layer():
