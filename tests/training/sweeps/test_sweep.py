@@ -15,21 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.sweeps.store import FolderStore, read_folder
 from layerpick.selector.progress import Silent
-from layerpick.training.algorithms.table import make_algorithm
-from layerpick.training.episodes.play import SamplingSettings
-from layerpick.training.episodes.scoring import held_out
 from layerpick.training.errors import LayerpickError, NoSignalError
-from layerpick.training.models.choosing import choose_layers
 from layerpick.training.models.defaults import read_defaults, reference_model, with_defaults
 from layerpick.training.settings import RlSettings
 from layerpick.training.sweeps.multiplexed import (
-    Bench,
     run_pass,
 )
 from layerpick.training.sweeps.one_by_one import run_trl_pass
@@ -37,31 +30,9 @@ from layerpick.training.sweeps.passes import engine_of
 from layerpick.training.sweeps.records import RunKey
 from layerpick.training.sweeps.sweep import SweepPlan, choose_rate, run_sweep
 from layerpick.training.tasks.settings import FIRST_SETTINGS, TaskSettings
-from layerpick.training.tasks.table import make_task
 
 SUMS = "reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1"
 TIMES = ("seconds", "versions", "device")
-
-
-@pytest.fixture
-def bench(tiny, tmp_path):
-    """A tiny model whose reward is easily raised: it should write early letters."""
-    reward = tmp_path / "reward.py"
-    reward.write_text(
-        "def early(completions, **columns):\n"
-        "    return [sum(ord(c) < 100 for c in text) / (len(text) + 1) for text in completions]\n"
-    )
-    settings = TaskSettings(dataset=SUMS, template="{expression} =", reward=f"{reward}:early")
-    task = make_task("math", settings)
-    return Bench(
-        model=tiny("qwen3"),
-        task=task,
-        algorithm=make_algorithm("grpo"),
-        sampling=SamplingSettings(4, rows=1000),
-        settings=RlSettings(steps=4, prompts=4, group_size=4),
-        heldout=held_out(task, 16, 2),
-        learning_rates=(1e-4, 3e-3),
-    )
 
 
 def timeless(records):
@@ -292,26 +263,6 @@ def test_the_learning_rate_is_chosen_by_the_last_quarter(bench):
     assert choose_rate([early, late, failed]) == 2.0
     with pytest.raises(LayerpickError, match="failed at every learning rate"):
         choose_rate([failed])
-
-
-@given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 10))
-def test_layers_are_chosen_by_specification(count, wanted, step):
-    assert choose_layers("all", count) == tuple(range(count))
-    assert choose_layers(f"every:{step}", count) == tuple(range(0, count, step))
-    middle = choose_layers(f"middle:{wanted}", count)
-    assert len(middle) == min(wanted, count)
-    assert abs((middle[0] + middle[-1]) / 2 - (count - 1) / 2) <= 0.5
-    assert choose_layers(f"0,{count - 1},0", count) == tuple(sorted({0, count - 1}))
-    with pytest.raises(LayerpickError, match=f"layers are 0 to {count - 1}"):
-        choose_layers(str(count), count)
-
-
-@pytest.mark.parametrize(
-    "spec", ["", "first", "middle", "middle:0", "every:0", "1,,2", "-1", "1-3"]
-)
-def test_other_specifications_are_refused(spec):
-    with pytest.raises(LayerpickError, match="--layers"):
-        choose_layers(spec, 8)
 
 
 SCRIPT = f"""
