@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import Field, fields, is_dataclass, replace
-from functools import wraps
+from functools import cache, wraps
 from itertools import pairwise
 from math import isfinite
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -59,16 +60,22 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def attribute_docs(group: type) -> dict[str, str]:
+@cache
+def attribute_docs(group: type) -> Mapping[str, str]:
     """The docstring below each field of a class, its own and inherited ones."""
     docs: dict[str, str] = {}
     for kind in reversed(group.__mro__[:-1]):
-        (tree,) = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body
-        assert isinstance(tree, ast.ClassDef)
-        for node, below in pairwise(tree.body):
+        for node, below in pairwise(_classes(kind.__module__)[kind.__name__].body):
             if isinstance(node, ast.AnnAssign) and isinstance(below, ast.Expr):
                 docs[ast.unparse(node.target)] = inspect.cleandoc(ast.literal_eval(below.value))
     return docs
+
+
+@cache
+def _classes(module: str) -> Mapping[str, ast.ClassDef]:
+    """The classes at the top of a module; read once, `--help` needs many of them."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def _parameters(group: Any) -> Iterator[inspect.Parameter]:
