@@ -31,6 +31,7 @@ from layerpick.selector.training_run.settings import RACE, StrategyChoice, Train
 from layerpick.selector.training_run.strategy import FULL, choose_strategy, folder_name
 from layerpick.selector.verification import run as verifying
 from layerpick.selector.verification.find import find_reading
+from layerpick.selector.verification.report import gain_in_words
 from layerpick.selector.verification.result import Verification
 from layerpick.training.errors import LayerpickError
 from layerpick.training.sweeps.multiplexed import Bench
@@ -69,7 +70,7 @@ class Outcome:
         error = "" if verdict.error is None else f" ± {verdict.error:.0%}"
         return (
             f"Training {trained} recovered {verdict.measured:.0%}{error} of "
-            f"the full-parameter gain ({scores}) at {cost}."
+            f"{gain_in_words(self.verification)} ({scores}) at {cost}."
         )
 
 

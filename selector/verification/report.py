@@ -24,7 +24,14 @@ def headline(found: Verification) -> str:
     if found.pick.measured is None:
         return f"{first} Measured by {found.measured_by}."
     rank = "" if found.rank is None else f": {_rank(found)}"
-    return f"{first} It recovers {_measured(found.pick)} of the full-parameter gain{rank}."
+    return f"{first} It recovers {_measured(found.pick)} of {gain_in_words(found)}{rank}."
+
+
+def gain_in_words(found: Verification) -> str:
+    """Which gain a contribution is a share of; that of another kind of run says so."""
+    if not found.differences:
+        return "the full-parameter gain"
+    return f"the full-parameter gain of a sweep with other settings ({_differences(found)})"
 
 
 def sentences(found: Verification) -> list[str]:
@@ -54,9 +61,13 @@ def sentences(found: Verification) -> list[str]:
             f"intervals held, {found.coverage or 0:.0%} should."
         )
     if found.differences:
-        told = escape("; ".join(found.differences))
+        told = escape(_differences(found))
         lines.append(f"The run was not measured as the sweep was: {told}.")
     return lines
+
+
+def _differences(found: Verification) -> str:
+    return "; ".join(found.differences)
 
 
 def _rank(found: Verification) -> str:

@@ -237,6 +237,8 @@ def test_a_run_against_a_sweep(sweep, tmp_path):
     assert (found.rank, found.best, found.regret, found.share_lost) == (1, 3, 0.0, 0.0)
     assert found.interval_held is False  # 0.45 … 0.75
     assert found.differences == ("steps: 7 here, 2 in the sweep",)
+    told = "gain of a sweep with other settings (steps: 7 here, 2 in the sweep)"
+    assert told in headline(found)
 
 
 def test_a_run_on_other_prompts_is_not_paired(sweep, tmp_path):
