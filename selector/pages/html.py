@@ -7,6 +7,7 @@ scripts everything is there but sorting, hints and the choice of what is drawn.
 from __future__ import annotations
 
 import json
+import re
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -53,7 +54,7 @@ def render(page: Page) -> str:
     return _PAGE.format(
         policy=f"{_POLICY}; img-src data:",
         title=escape(page.title),
-        headline=escape(page.headline),
+        headline=_prose(page.headline),
         style=(_HERE / "page.css").read_text("utf-8"),
         script=(_HERE / "page.js").read_text("utf-8"),
         parts="\n".join(_part(part) for part in page.parts),
@@ -78,7 +79,12 @@ def _part(part: Part) -> str:
 def _lines(part: Lines) -> str:
     if part.is_command:
         return f'<pre tabindex="0">{escape(chr(10).join(part.lines))}</pre>'
-    return "".join(f"<p>{escape(line)}</p>" for line in part.lines)
+    return "".join(f"<p>{_prose(line)}</p>" for line in part.lines)
+
+
+def _prose(line: str) -> str:
+    """A sentence; what stands between backticks is code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(line))
 
 
 def _table(part: Table) -> str:

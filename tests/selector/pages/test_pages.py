@@ -115,6 +115,15 @@ def test_what_a_person_writes_stays_text():
     assert json.loads(data) == {"a": [bad]}
 
 
+def test_backticks_mark_code():
+    """In sentences; a command stays as it was typed."""
+    lines = ("run `a <b>` or `c`; one ` alone",)
+    text = render(Page("t", "use `x`", (Lines("", lines), Lines("", lines, is_command=True))))
+    assert "<h1>use <code>x</code></h1>" in text
+    assert "<p>run <code>a &lt;b&gt;</code> or <code>c</code>; one ` alone</p>" in text
+    assert ">run `a &lt;b&gt;` or `c`; one ` alone</pre>" in text
+
+
 def test_colours_are_the_pages_own():
     profile = Profile(
         key="k", layers=(0, 1, 2), label="value", predicted={0: 0.1, 1: 0.5, 2: 0.3},
