@@ -37,9 +37,10 @@ def replacing(path: Path) -> Iterator[Path]:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        temporary = holder / path.name
         try:
-            temporary = holder / path.name
-            yield temporary
+            with _named(temporary, path):
+                yield temporary
             _open_to_others(temporary, holder)
             if temporary.is_dir() and path.is_dir():
                 shutil.rmtree(path)
@@ -58,6 +59,17 @@ def writing(path: Path) -> Iterator[None]:
     except SafetensorError as error:  # its writer's own kind
         reason = str(error).rstrip(".")
         raise LayerpickError(f"Cannot write {path}: {reason}.") from error
+
+
+@contextmanager
+def _named(temporary: Path, path: Path) -> Iterator[None]:
+    """An error of whatever writes below a temporary path names the place that is meant."""
+    try:
+        yield
+    except LayerpickError as error:
+        if str(temporary) not in str(error):
+            raise
+        raise LayerpickError(str(error).replace(str(temporary), str(path))) from error
 
 
 def _open_to_others(written: Path, holder: Path) -> None:
