@@ -23,6 +23,7 @@ from torch import nn
 
 from layerpick.training.engine.learner import Learner
 from layerpick.training.engine.loop import take_step
+from layerpick.training.engine.patience import Patience
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import as_json, write_text
@@ -127,7 +128,8 @@ def train_arms(
     """Train the arms, ordered by layer, until the bench's steps are done or one is left alone.
 
     The arm that is left alone goes on to the last step, too. Goes on from the folder's last
-    checkpoint. Raises LayerpickError for a folder of another race, and when every arm has failed.
+    checkpoint. Raises LayerpickError for a folder of another race, when every arm has failed, and
+    when no rewards differ from the start on (NoSignalError).
     """
     with RunFolder(folder).held():
         open_race(folder, race)
@@ -157,14 +159,17 @@ class _Race:
             bench.model,
             bench.chunk_tokens,
         )
+        self._patience = Patience(bench.model, bench.task, bench.sampling, bench.settings.steps)
         self._alive = list(range(len(race.arms)))
         self._steps: list[RaceStep] = []
         self._failures: dict[int, str] = {}
+        self._resumed = False
 
     def resume(self) -> int:
         """Bring everything to the last checkpoint; returns the steps done."""
         checkpoint = latest_checkpoint(self._folder)
         done = checkpoint.step if checkpoint else 0
+        self._resumed = done > 0  # patience is of the first steps
         self._steps = read_lines(self._folder / STEPS_FILE, RaceStep)[:done]
         write_lines(self._folder / STEPS_FILE, self._steps)
         if checkpoint:
@@ -202,6 +207,8 @@ class _Race:
             )
         )
         append_line(self._folder / STEPS_FILE, self._steps[-1])
+        if not self._resumed:
+            self._patience.look(taken)
         self._failures |= self._steps[-1].failed
         self._alive = [arm for arm in self._alive if arm not in self._failures]
         if not self._alive:

@@ -8,7 +8,7 @@ import torch
 from layerpick.training.engine.loop import train
 from layerpick.training.engine.race import Arm, RaceDescription, train_arms
 from layerpick.training.engine.stacked import SingleLayerPolicies
-from layerpick.training.errors import LayerpickError
+from layerpick.training.errors import LayerpickError, NoSignalError
 
 LAYERS, STEPS = (0, 1, 2), 6
 
@@ -81,6 +81,31 @@ def test_a_race_that_was_killed_goes_on(tiny, make_bench, tmp_path):
         assert again.curve(arm).tolist() == whole.curve(arm).tolist()
         for name, value in whole.trained(arm).items():
             assert torch.equal(value, again.trained(arm)[name])
+
+
+def test_a_race_that_earns_nothing_ends_with_the_cause(tiny, make_bench, tmp_path):
+    bench = make_bench(tiny("llama"), steps=STEPS)
+    bench.task.rewards = lambda prompts, completions: [0.25] * len(completions)
+    with pytest.raises(NoSignalError, match=rf"In {STEPS} steps no group's .* reward 0\.25"):
+        train_arms(bench, described(bench), tmp_path, first_leaves)
+
+
+def test_rewards_that_are_all_alike_after_a_checkpoint_end_nothing(tiny, make_bench, tmp_path):
+    """What has been learned by then may be why they are."""
+    bench = make_bench(tiny("llama"), steps=STEPS)
+    done = []
+
+    def stop(count):
+        done.append(count)
+        if sum(done) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_arms(
+            bench, described(bench), tmp_path, first_leaves, checkpoint_every=1, on_step=stop
+        )
+    bench.task.rewards = lambda prompts, completions: [1.0] * len(completions)
+    assert train_arms(bench, described(bench), tmp_path, first_leaves).finalists == (1, 2)
 
 
 def test_a_folder_of_another_race_is_refused(tiny, make_bench, tmp_path):
