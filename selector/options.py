@@ -60,7 +60,6 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-@cache
 def attribute_docs(group: type) -> Mapping[str, str]:
     """The docstring below each field of a class, its own and inherited ones."""
     docs: dict[str, str] = {}
