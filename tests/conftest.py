@@ -192,17 +192,14 @@ def _fetch_gemma3(folder: Path, path: Path) -> None:
 
 
 def synthetic_example(number: int, generator: np.random.Generator, **others) -> Example:
-    """A made-up sweep: of each probe's three features the first tells the contributions, roughly.
-
-    Units of the features differ between models, as they do in earnest.
-    """
+    """A made-up sweep: the first of each probe's features tells the contributions, roughly."""
     layers = int(generator.choice([4, 6, 8]))
     truth = generator.normal(0.5, 0.15) + 0.25 * generator.normal(size=layers)
     features = {}
     for probe in LEVELS["on_policy"].probes:
         signal = truth + 0.1 * generator.normal(size=layers)
         noise = generator.normal(size=(2, layers))
-        unit = np.exp(2 * generator.normal())
+        unit = np.exp(2 * generator.normal())  # differs between models, as in earnest
         features[probe] = {
             f"{probe}_signal": unit * signal,
             f"{probe}_noise": unit * noise[0],
