@@ -170,7 +170,7 @@ def hold_out(
             except LayerpickError as error:
                 notes.append(f"{level.name}, without the {by} of {group[0].name}: {error}")
                 continue
-            rest = design.without(out)
+            rest = replace(design, foretold=choice.foretold).without(out)
             made = CalibratedPredictor(rest, choice.lesson, population)
             fitted[population, out] = made, choice.criterion
         predictor, criterion = fitted[population, out]

@@ -66,12 +66,16 @@ class CalibratedPredictor(Predictor):
         return self._conformal.residuals
 
     def past_picks(self) -> list[PastPick]:
-        """What was picked in each sweep learned from, with its own model or data left out."""
+        """What was picked in each sweep learned from, with its own model or data left out.
+
+        Left out of the choice of what to learn, too, where the design knows what was foretold so.
+        """
         design, found = self.design, []
         for sweep in np.unique(design.sweeps):
             rows = design.sweeps == sweep
             measured = design.targets[rows]
-            predicted = measured - self.residuals[rows]
+            foretold = design.foretold[rows]
+            predicted = np.where(np.isnan(foretold), measured - self.residuals[rows], foretold)
             noise = self._draws.draw(len(measured), PAST_DRAWS, np.random.default_rng(0))
             group = str(design.alike[rows][0])
             found.append(PastPick.of(predicted, predicted + noise, measured, group))

@@ -101,6 +101,9 @@ class Choice:
     lesson: Lesson
     criteria: Mapping[str, float]
     """By lesson: mean over what was left out of Spearman's ρ minus regret."""
+    foretold: np.ndarray
+    """(rows of the design,), float64: predictions for each model (or data set) by what is fitted
+    without it and would have been chosen without it; not a number outside the population."""
 
     @property
     def criterion(self) -> float:
@@ -133,13 +136,34 @@ def choose(
     elif not len(others.targets):
         candidates = tuple(dict.fromkeys(Lesson(each.regressor) for each in candidates))
     inner = set(own.sweeps.tolist())
-    criteria = []
-    for lesson in candidates:
-        scores = [_score(left_out, lesson, groups, group, inner) for group in own.groups]
-        criteria.append(float(np.mean(scores)))
+    scores = np.zeros((len(candidates), len(own.groups)))
+    for number, lesson in enumerate(candidates):
+        scores[number] = [_score(left_out, lesson, groups, group, inner) for group in own.groups]
         done(len(compared) // len(candidates))
-    best = int(np.argmax(criteria))
-    return Choice(candidates[best], {str(c): v for c, v in zip(candidates, criteria, strict=True)})
+    criteria = scores.mean(axis=1)
+    return Choice(
+        candidates[int(criteria.argmax())],
+        {str(each): float(v) for each, v in zip(candidates, criteria, strict=True)},
+        _foretold(left_out, groups, candidates, scores),
+    )
+
+
+def _foretold(
+    left_out: LeftOut,
+    outer: frozenset[str],
+    candidates: Sequence[Lesson],
+    scores: np.ndarray,
+) -> np.ndarray:
+    """See `Choice.foretold`; scores (candidates, groups of what is not in `outer`)."""
+    design, (own, _) = left_out.design, left_out.rest(outer)
+    found = np.full(len(design.targets), np.nan)
+    inner = np.isin(design.sweeps, own.sweeps)
+    for group in np.unique(own.alike).tolist():
+        others = [number for number, each in enumerate(own.groups) if each != group]
+        lesson = candidates[int(scores[:, others].mean(axis=1).argmax())]
+        rows = inner & design.rows_of(frozenset({group}))
+        found[rows] = left_out.predictions(lesson, outer | {group})[rows]
+    return found
 
 
 def _few(design: Design, population: Population) -> bool:

@@ -62,6 +62,9 @@ class Design:
     """(rows,), str: hash of the row's data set."""
     populations: np.ndarray
     """(rows,), str: what kind of model the row's is."""
+    foretold: np.ndarray
+    """(rows,), float64: what a predictor fitted and chosen without the row's model (or data) says;
+    not a number where that is unknown."""
 
     def rows_of(self, groups: frozenset[str]) -> np.ndarray:
         """(rows,), bool: whether the row's model or data set is one of these, by hash."""
@@ -95,6 +98,7 @@ class Design:
             models=self.models[rows],
             data=self.data[rows],
             populations=self.populations[rows],
+            foretold=self.foretold[rows],
         )
 
     @property
@@ -121,12 +125,14 @@ def make_design(examples: Sequence[TrainingExample], level: Level) -> Design:
     """The table of a level, from those examples that `usable` lets through."""
     chosen = tuple(example for example in examples if usable(example, level))
     features, lacking = _common(chosen, level)
-    columns, targets, errors = [], [], []
+    columns, targets, errors, foretold = [], [], [], []
     for example in chosen:
         measured = example.measured
         columns.append(columns_of(example.layer_features(), features, level)[measured])
         targets.append(example.contributions[measured])
         errors.append(example.errors[measured])
+        unknown = np.full(example.layers, np.nan)
+        foretold.append((unknown if example.foretold is None else example.foretold)[measured])
     counts = [len(each) for each in targets]
 
     def by_row(values: Sequence[str]) -> np.ndarray:
@@ -147,6 +153,7 @@ def make_design(examples: Sequence[TrainingExample], level: Level) -> Design:
         models=models,
         data=by_row([example.data_hash for example in chosen]),
         populations=by_row([example.population for example in chosen]),
+        foretold=np.concatenate([np.zeros(0), *foretold]),
     )
 
 

@@ -6,7 +6,8 @@ They are refitted when they are loaded: nothing is ever unpickled, and anyone ca
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -51,6 +52,9 @@ class StoredExample(Record):
     errors: tuple[NonNegative | None, ...]
     features: dict[str, dict[str, tuple[Feature | None, ...]]]
     rates: Rates = "shared"
+    foretold: tuple[Number | None, ...] | None = Field(
+        default=None, description="what was predicted of it by what was chosen without it"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -58,6 +62,8 @@ class StoredExample(Record):
         known = [value is None for value in self.contributions]
         if known != [value is None for value in self.errors]:
             raise ValueError(f"{self.model} has contributions without errors")
+        if self.foretold is not None and len(self.foretold) != len(self.contributions):
+            raise ValueError(f"{self.model} is foretold with {len(self.foretold)} layers")
         for probe, own in self.features.items():
             for name, values in own.items():
                 if len(values) != len(self.contributions):
@@ -67,9 +73,10 @@ class StoredExample(Record):
     def example(self) -> TrainingExample:
         """The example, with not-a-number for null."""
         return TrainingExample(
-            **self.model_dump(exclude={"contributions", "errors", "features"}),
+            **self.model_dump(exclude={"contributions", "errors", "features", "foretold"}),
             contributions=_array(self.contributions),
             errors=_array(self.errors),
+            foretold=None if self.foretold is None else _array(self.foretold),
             features={
                 probe: {name: _array(values) for name, values in own.items()}
                 for probe, own in self.features.items()
@@ -242,9 +249,20 @@ def _put_together(design: Design, choices: Mapping[Population, Choice]) -> Store
             )
             for population, choice in choices.items()
         },
-        examples=tuple(_stored(example, design.level) for example in design.examples),
+        examples=tuple(_stored(each, design.level) for each in _with_foretold(design, choices)),
         versions={name: version(name) for name in _PACKAGES},
     )
+
+
+def _with_foretold(
+    design: Design, choices: Mapping[Population, Choice]
+) -> Iterator[TrainingExample]:
+    """The design's examples with what the choice of their population foretells of them."""
+    for number, example in enumerate(design.examples):
+        foretold = np.full(example.layers, np.nan)
+        known = choices[example.population].foretold[design.sweeps == number]
+        foretold[example.measured] = known
+        yield replace(example, foretold=foretold)
 
 
 def _stored(example: TrainingExample, level: Level) -> StoredExample:
@@ -264,6 +282,7 @@ def _stored(example: TrainingExample, level: Level) -> StoredExample:
             if probe in level.probes
         },
         rates=example.rates,
+        foretold=None if example.foretold is None else tuple(map(_short, example.foretold)),
     )
 
 

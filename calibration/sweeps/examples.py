@@ -58,6 +58,8 @@ class TrainingExample:
     """By probe, by feature: (layers,), float64."""
     rates: Rates = "shared"
     """Whether all runs had one learning rate, or every policy its own."""
+    foretold: np.ndarray | None = None
+    """(layers,), float64: what a predictor fitted and chosen without it says; None if unknown."""
 
     @property
     def layers(self) -> int:

@@ -65,6 +65,22 @@ def test_chances_of_being_best_come_true(made_examples):
     assert np.mean(came) == pytest.approx(np.mean(said), abs=0.12)
 
 
+def test_past_picks_are_those_foretold_where_that_is_known(made_examples):
+    design = make_design(made_examples(6), LEVELS["weights"])
+    plain = CalibratedPredictor(design, RIDGE).past_picks()
+    upside_down = np.where(design.sweeps == 2, -design.targets, np.nan)
+    found = CalibratedPredictor(replace(design, foretold=upside_down), RIDGE).past_picks()
+    assert [a == b for a, b in zip(plain, found, strict=True)] == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert found[2].lost == np.ptp(design.targets[design.sweeps == 2])
+
+
 def test_residual_draws_part_shift_from_own():
     generator = np.random.default_rng(0)
     sweeps = np.repeat(np.arange(400), 5)
@@ -143,6 +159,10 @@ def test_a_stored_predictor_predicts_the_same(made_examples, tmp_path, few_candi
     lesson = text["lessons"]["pretrained"]
     assert lesson["regressor"] == {"name": "ridge", "alpha": 30.0, "keep": 12}
     assert "warm_up" not in text["examples"][0]["features"]
+    # What was foretold without each of them is kept: what picks lose is learned from it.
+    foretold = [example.foretold for example in made.fit().design.examples]
+    assert foretold[0] == pytest.approx(examples[0].contributions, abs=0.5)
+    assert made.fit().past_picks() == again.fit().past_picks()
     unrounded = CalibratedPredictor(make_design(examples, LEVELS["backward"]), RIDGE)
     assert unrounded.predict(asked, 1).contribution == pytest.approx(first.contribution, abs=1e-3)
 
@@ -197,7 +217,7 @@ def test_a_predictor_of_many_models_and_features_stays_small(made_examples, tmp_
             own.update({f"{probe}{k}": generator.normal(size=example.layers) for k in range(25)})
     level = LEVELS["on_policy"]
     design = make_design(examples, level)
-    slowest = choice.Choice(Lesson(RandomForest(60, 4, 48)), {})
+    slowest = choice.Choice(Lesson(RandomForest(60, 4, 48)), {}, design.targets)
     choices = dict.fromkeys(POPULATIONS, slowest)
     path = write_predictor(stored._put_together(design, choices), tmp_path)
     assert len(design.targets) > 100 and path.stat().st_size < 700_000

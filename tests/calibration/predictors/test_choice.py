@@ -63,6 +63,37 @@ def test_the_choice_is_the_best_mean_over_models_left_out(made_examples):
     assert choice.criteria[str(RIDGE)] == pytest.approx(np.mean(scores))
 
 
+def test_what_is_foretold_was_neither_fitted_to_nor_chosen_by(made_examples):
+    """By hand: for each model what is best on all others, fitted without it."""
+    examples = made_examples(6)
+    # On one model the depth says everything, which tips the choice if that model has a say.
+    for number, example in enumerate(examples):
+        depth = example.layer_features().depth
+        example.contributions[:] = 10 * depth if number == 2 else example.contributions + depth / 5
+    design = make_design(examples, LEVELS["weights"])
+    left_out, outer = LeftOut(design), frozenset({"hash-5"})
+    candidates = (DEPTH, RIDGE)
+    choice = choose(left_out, outer, [each.regressor for each in candidates])
+    names = [f"hash-{number}" for number in range(5)]
+
+    def score(lesson, name):
+        rows = design.models == name
+        predicted = left_out.predictions(lesson, outer | {name})[rows]
+        measured = design.targets[rows]
+        return spearman(measured, predicted) - regret(measured, predicted)
+
+    chosen = []
+    for name in names:
+        others = [each for each in names if each != name]
+        best = max(candidates, key=lambda each: np.mean([score(each, other) for other in others]))
+        rows = design.models == name
+        expected = left_out.predictions(best, outer | {name})[rows]
+        assert choice.foretold[rows] == pytest.approx(expected)
+        chosen.append(best)
+    assert np.isnan(choice.foretold[design.models == "hash-5"]).all()
+    assert chosen[2] != choice.lesson
+
+
 def test_without_signal_the_choice_falls_back_on_depth(made_examples):
     """Contributions that depth alone decides, in models whose features say nothing."""
     examples = made_examples(10)
