@@ -2,9 +2,9 @@
 
 Draws of all layers say how far the best of them is expected above the pick. They take every
 layer's error for a chance to be better, more than it turns out to be, so what they state is scaled
-to what picks of left-out sweeps lost in truth, measured with the same noise; left out of the fit and
-of the choice of the regressor, which would flatter them by half. The bound is split
-conformal (Lei et al. 2018, arXiv 1604.04173): the quantile of what was lost as a multiple of what
+to what picks of left-out sweeps lost in truth, measured with the same noise. These have no say in
+the choice of the regressor either: with one they lose half as much. The bound is split conformal
+(Lei et al. 2018, arXiv 1604.04173): the quantile of what was lost as a multiple of what
 was stated. Every model (or data set, where models are few) has the same say.
 """
 
