@@ -26,14 +26,19 @@ from layerpick.training.errors import LayerpickError
 def wanted_probes(
     probes: str | None, fast: bool, warmup_steps: str | None, rollouts: RolloutChoice
 ) -> str | None:
-    """The probes that the options name, separated by commas; None where they leave it open."""
-    from layerpick.probes.table import DEFAULT_PROBES
+    """The probes that the options name, separated by commas; None where they leave it open.
+
+    A warm-up brings what the predictors that read it were taught beside it.
+    """
+    from layerpick.calibration.predictors.levels import FIRST, LEVELS
 
     more = ["warm_up"] if warmup_steps else []
     more += ["gradient"] if rollouts.also else []
     if probes is None and not fast and not more:
         return None
-    return ",".join([*(DEFAULT_PROBES if probes is None else [probes]), *more])
+    level = LEVELS["on_policy" if warmup_steps and not fast else FIRST]
+    chosen = level.probes if probes is None else [probes]
+    return ",".join(dict.fromkeys([*chosen, *more]))
 
 
 @with_groups
@@ -71,7 +76,8 @@ def suggest(
         str | None,
         typer.Option(
             help="Probe with a real warm-up too, judged after 5, 10 or 20 RL steps of every "
-            "layer; several as in 5,10. The shipped predictors read that of 5.",
+            "layer, and with all cheaper ones unless --probes or --fast say less; several as in "
+            "5,10. The shipped predictors read that of 5.",
             show_default="5",
         ),
     ] = None,

@@ -197,7 +197,8 @@ def test_options_name_probes_or_leave_them_open(tmp_path):
     assert wanted_probes(None, False, None, plain) is None
     assert wanted_probes(None, True, None, plain) == "weights,hidden,gradient"
     assert wanted_probes("weights", False, None, plain) == "weights"
-    assert wanted_probes(None, False, "5", plain) == "weights,hidden,gradient,warm_up"
+    assert wanted_probes(None, True, "5", plain) == "weights,hidden,gradient,warm_up"
+    assert wanted_probes(None, False, "5", plain).split(",") == [*LEVELS["on_policy"].probes]
     assert wanted_probes("weights", False, None, also) == "weights,gradient"
 
 
