@@ -86,12 +86,13 @@ class CalibratedPredictor(Predictor):
 
         Outside what was seen, intervals and draws widen by the model's strangeness, at most
         `WIDEST` times, and the prediction is its share 1 / strangeness; the rest is depth's. An
-        order that was not learned, but known before, is none the worse for what was not seen.
+        order that was not learned, but known before, is none the worse for what was not seen: with
+        few models every other one is strange, and widened intervals held all layers of these.
         """
         columns = columns_of(features, self.design.features, self.level)
         point, low, high = self._conformal.predict(columns)
         strangeness = self._strangeness.of(columns)
-        widening = float(np.clip(strangeness, 1.0, WIDEST))
+        widening = 1.0 if self.lesson.known_before else float(np.clip(strangeness, 1.0, WIDEST))
         centre = point
         if self._depth is not None:
             by_depth = self._depth.predict(_numbered(columns))

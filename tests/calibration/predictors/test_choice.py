@@ -187,3 +187,7 @@ def test_few_models_choose_nothing(made_examples):
     found = CalibratedPredictor(few, Lesson(RelativeGradientNorm())).predict(odd, 0)
     assert "outside calibration" in found.basis
     assert (np.argsort(found.contribution) == np.argsort(norms)).all()
+    usual = CalibratedPredictor(few, Lesson(RelativeGradientNorm())).predict(
+        replace(odd, base_reward=examples[0].base_reward), 0
+    )
+    assert (found.high - found.low) == pytest.approx(usual.high - usual.low)
