@@ -58,7 +58,9 @@ def imported(before: bool) -> tuple[Any, ...]:
         from layerpick.training.loading import load_model  # type: ignore
         from layerpick.training.multiplex import SingleLayerPolicies  # type: ignore
         from layerpick.training.multiplexed_trainer import (  # type: ignore
-            StageSeconds,
+            Spent as StageSeconds,
+        )
+        from layerpick.training.multiplexed_trainer import (
             TrainingSettings,
             train,
         )
