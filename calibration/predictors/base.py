@@ -9,7 +9,13 @@ from functools import cached_property
 
 import numpy as np
 
-from layerpick.calibration.predictors.losses import AS_DRAWN, LEAST_STATED, LossScale, stated_loss
+from layerpick.calibration.predictors.losses import (
+    AS_DRAWN,
+    LEAST_STATED,
+    LossScale,
+    stated_loss,
+    thinned,
+)
 from layerpick.calibration.sweeps.population import Population
 from layerpick.training.sweeps.records import Rates
 
@@ -70,12 +76,16 @@ class Prediction:
     @property
     def expected_loss(self) -> float:
         """By how much the best layer's contribution is expected to be above the pick's."""
-        return self.loss_scale.expected * stated_loss(self.draws, self.pick)
+        return self.loss_scale.expected * self._stated_loss
 
     @property
     def loss_bound(self) -> float:
         """What the pick loses at most, in `losses.HELD` of the cases."""
-        return self.loss_scale.bound * max(stated_loss(self.draws, self.pick), LEAST_STATED)
+        return self.loss_scale.bound * max(self._stated_loss, LEAST_STATED)
+
+    @property
+    def _stated_loss(self) -> float:
+        return stated_loss(*thinned(self.draws, self.pick, self.loss_scale.layers))
 
 
 class Predictor(ABC):

@@ -35,6 +35,8 @@ class PastPick:
     """In contribution."""
     group: str
     """What is alike: the model, or the data set."""
+    layers: int
+    """Layers that were measured."""
 
     @classmethod
     def of(
@@ -42,7 +44,7 @@ class PastPick:
     ) -> PastPick:
         """From predicted and measured contributions (layers,), and draws (draws, layers)."""
         stated = stated_loss(draws, int(predicted.argmax()))
-        return cls(stated, regret(measured, predicted), group)
+        return cls(stated, regret(measured, predicted), group, len(measured))
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class LossScale:
 
     expected: float = 1.0
     bound: float = 1.0
+    layers: int | None = None
+    """Most layers of a past pick's sweep; draws of more are thinned to these before they state."""
 
 
 AS_DRAWN = LossScale()
@@ -60,6 +64,19 @@ AS_DRAWN = LossScale()
 def stated_loss(draws: np.ndarray, pick: int) -> float:
     """How far the best layer of each draw (draws, layers) is above the pick, in the mean."""
     return float((draws.max(axis=1) - draws[:, pick]).mean())
+
+
+def thinned(draws: np.ndarray, pick: int, most: int | None) -> tuple[np.ndarray, int]:
+    """Draws (draws, layers) of at most `most` layers spread evenly, and of the pick; its place.
+
+    Neighbours are alike and draws are not: the best of many draws is further above the pick than
+    that of the few layers which a sweep has measured.
+    """
+    count = draws.shape[1]
+    if most is None or count <= most:
+        return draws, pick
+    kept = np.unique([pick, *np.linspace(0, count - 1, most).round().astype(int)])
+    return draws[:, kept], int(np.searchsorted(kept, pick))
 
 
 def learn_scale(past: Sequence[PastPick]) -> LossScale:
@@ -77,7 +94,11 @@ def learn_scale(past: Sequence[PastPick]) -> LossScale:
     # The pick asked about has a vote too, and is thought the worst.
     reached = np.cumsum(weights[order]) / (weights.sum() + 1)
     at = min(int(np.searchsorted(reached, HELD)), len(past) - 1)
-    return LossScale(float(weights @ lost / (weights @ stated)), float(ratios[order[at]]))
+    return LossScale(
+        expected=float(weights @ lost / (weights @ stated)),
+        bound=float(ratios[order[at]]),
+        layers=max(pick.layers for pick in past),
+    )
 
 
 def shortlist(chance_best: np.ndarray) -> tuple[int, ...]:

@@ -11,10 +11,12 @@ from layerpick.calibration.predictors.base import Prediction
 from layerpick.calibration.predictors.losses import (
     AS_DRAWN,
     HELD,
+    LossScale,
     PastPick,
     learn_scale,
     shortlist,
     stated_loss,
+    thinned,
 )
 
 
@@ -31,14 +33,29 @@ def test_the_stated_loss_by_hand():
 
 
 def test_losses_are_scaled_to_what_was_lost_every_group_with_the_same_say():
-    past = [PastPick(0.1, 0.05, "a"), PastPick(0.1, 0.05, "a"), PastPick(0.2, 0.4, "b")]
+    past = [PastPick(0.1, 0.05, "a", 4), PastPick(0.1, 0.05, "a", 4), PastPick(0.2, 0.4, "b", 6)]
     assert learn_scale(past).expected == pytest.approx((0.05 + 0.4) / (0.1 + 0.2))
     assert learn_scale(past).bound == pytest.approx(2.0)
+    assert learn_scale(past).layers == 6
     assert learn_scale([]) == AS_DRAWN
 
 
+def test_many_layers_state_no_more_than_as_few_as_were_measured():
+    """Twenty draws alike: the best of all is further up than the best of five and the pick."""
+    draws = np.random.default_rng(0).normal(size=(4000, 20))
+    kept, pick = thinned(draws, 7, 5)
+    assert (kept == draws[:, [0, 5, 7, 10, 14, 19]]).all() and pick == 2
+    assert stated_loss(kept, pick) < 0.75 * stated_loss(draws, 7)
+    for most in (None, 20):
+        assert thinned(draws, 7, most)[0] is draws
+    scale = LossScale(2.0, 3.0, 5)
+    made = Prediction(np.eye(20)[7], draws[0], draws[0], draws, 0.8, "made up", loss_scale=scale)
+    assert made.expected_loss == 2 * stated_loss(kept, pick)
+    assert made.loss_bound == 3 * stated_loss(kept, pick)
+
+
 def test_a_sure_pick_that_was_wrong_leaves_bounds_finite():
-    assert learn_scale([PastPick(0.0, 0.3, "a")]).bound == pytest.approx(30)
+    assert learn_scale([PastPick(0.0, 0.3, "a", 4)]).bound == pytest.approx(30)
 
 
 @given(st.integers(0, 1000))
@@ -49,7 +66,9 @@ def test_the_bound_holds_as_often_as_it_says(seed):
     for _ in range(400):
         stated = generator.uniform(0.05, 0.5, 20)
         lost = stated * generator.exponential(size=20)
-        past = [PastPick(s, x, str(i)) for i, (s, x) in enumerate(zip(stated, lost, strict=True))]
+        past = [
+            PastPick(s, x, str(i), 4) for i, (s, x) in enumerate(zip(stated, lost, strict=True))
+        ]
         held.append(lost[-1] <= learn_scale(past[:-1]).bound * stated[-1])
     # 5 standard errors of 400 trials, above the nominal by at most 1 / 20.
     error = 5 * np.sqrt(HELD * (1 - HELD) / 400)
