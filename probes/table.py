@@ -31,9 +31,6 @@ PROBES: dict[str, type[Probe]] = {
 
 _OWN: dict[str, type[Probe]] = {}
 
-DEFAULT_PROBES = ("weights", "hidden", "gradient")
-"""Those whose cost stays near that of the rollouts."""
-
 
 def chosen_probes(text: str) -> tuple[str, ...]:
     """Names of probes from a list separated by commas of names, cost classes, or `all`.

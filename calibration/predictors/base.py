@@ -83,7 +83,7 @@ class Prediction:
         """What the pick loses at most, in `losses.HELD` of the cases."""
         return self.loss_scale.bound * max(self._stated_loss, LEAST_STATED)
 
-    @property
+    @cached_property
     def _stated_loss(self) -> float:
         return stated_loss(*thinned(self.draws, self.pick, self.loss_scale.layers))
 

@@ -159,17 +159,18 @@ class _Race:
             bench.model,
             bench.chunk_tokens,
         )
-        self._patience = Patience(bench.model, bench.task, bench.sampling, bench.settings.steps)
+        self._patience: Patience | None = None
         self._alive = list(range(len(race.arms)))
         self._steps: list[RaceStep] = []
         self._failures: dict[int, str] = {}
-        self._resumed = False
 
     def resume(self) -> int:
         """Bring everything to the last checkpoint; returns the steps done."""
         checkpoint = latest_checkpoint(self._folder)
         done = checkpoint.step if checkpoint else 0
-        self._resumed = done > 0  # patience is of the first steps
+        if not done:  # patience is of the first steps
+            bench = self._bench
+            self._patience = Patience(bench.model, bench.task, bench.sampling, bench.settings.steps)
         self._steps = read_lines(self._folder / STEPS_FILE, RaceStep)[:done]
         write_lines(self._folder / STEPS_FILE, self._steps)
         if checkpoint:
@@ -207,7 +208,7 @@ class _Race:
             )
         )
         append_line(self._folder / STEPS_FILE, self._steps[-1])
-        if not self._resumed:
+        if self._patience:
             self._patience.look(taken)
         self._failures |= self._steps[-1].failed
         self._alive = [arm for arm in self._alive if arm not in self._failures]

@@ -175,11 +175,10 @@ def test_only_without_any_predictor_is_position_all_that_counts(predictors, monk
     assert far.basis.startswith("position only")
 
 
-def test_what_is_measured_first_is_one_thing_in_two_places():
+def test_what_is_measured_first_costs_about_as_much_as_the_rollouts():
     from layerpick.calibration.predictors.levels import FIRST
-    from layerpick.probes.table import DEFAULT_PROBES
 
-    assert LEVELS[FIRST].probes == DEFAULT_PROBES
+    assert LEVELS[FIRST].probes == ("weights", "hidden", "gradient")
 
 
 def test_levels_are_narrowed_where_they_add_a_probe_that_is_dear_by_layer():

@@ -25,6 +25,18 @@ def first_leaves(rung, alive, curves):
     return [arm for arm in alive if rung == 1 or arm != 0]
 
 
+def stop_after(steps):
+    """Ctrl-C once so many steps are done."""
+    taken = []
+
+    def stop(count):
+        taken.append(count)
+        if sum(taken) == steps:
+            raise KeyboardInterrupt
+
+    return stop
+
+
 def relative(values, expected):
     off = sum(float(((a - b) ** 2).sum()) for a, b in zip(values, expected, strict=True))
     return (off / sum(float((b**2).sum()) for b in expected)) ** 0.5
@@ -58,17 +70,10 @@ def test_a_race_that_was_killed_goes_on(tiny, make_bench, tmp_path):
     bench = make_bench(tiny("llama"), steps=STEPS)
     whole = train_arms(bench, described(bench), tmp_path / "whole", first_leaves)
 
-    taken = []
-
-    def stop(count):
-        taken.append(count)
-        if sum(taken) == 5:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         train_arms(
             bench, described(bench), tmp_path / "cut", first_leaves,
-            checkpoint_every=2, on_step=stop,
+            checkpoint_every=2, on_step=stop_after(5),
         )  # fmt: skip
     notes = []
     again = train_arms(
@@ -93,17 +98,11 @@ def test_a_race_that_earns_nothing_ends_with_the_cause(tiny, make_bench, tmp_pat
 def test_rewards_that_are_all_alike_after_a_checkpoint_end_nothing(tiny, make_bench, tmp_path):
     """What has been learned by then may be why they are."""
     bench = make_bench(tiny("llama"), steps=STEPS)
-    done = []
-
-    def stop(count):
-        done.append(count)
-        if sum(done) == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         train_arms(
-            bench, described(bench), tmp_path, first_leaves, checkpoint_every=1, on_step=stop
-        )
+            bench, described(bench), tmp_path, first_leaves,
+            checkpoint_every=1, on_step=stop_after(2),
+        )  # fmt: skip
     bench.task.rewards = lambda prompts, completions: [1.0] * len(completions)
     assert train_arms(bench, described(bench), tmp_path, first_leaves).finalists == (1, 2)
 
