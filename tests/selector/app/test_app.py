@@ -147,6 +147,33 @@ def test_ctrl_c_leaves_nothing_behind(arguments, tmp_path, seconds):
         assert err.splitlines()[-1] == "Interrupted; nothing half-written is left behind."
 
 
+def test_ctrl_c_in_a_callback_is_not_lost():
+    """Python only reports an exception in a weak reference's callback, and goes on."""
+    script = (
+        "import signal, time, weakref\n"
+        "from layerpick.selector.app import app, entry\n"
+        "class Watched: pass\n"
+        "def work():\n"
+        "    watched = Watched()\n"
+        "    kept = weakref.ref(watched, lambda _: signal.raise_signal(signal.SIGINT))\n"
+        "    del watched\n"
+        "    print('goes on', flush=True)\n"
+        "    time.sleep(60)\n"
+        "app.run = work\n"
+        "entry.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stdout) == (130, "goes on\n")
+    assert done.stderr == "Interrupted; nothing half-written is left behind.\n"
+
+
 @pytest.mark.parametrize("option", ["--stop=\ud800", "--pad-token=a\udcff", "--out=\udc80"])
 def test_arguments_that_are_no_text_are_refused(option, capsys):
     assert run(["suggest", option]) == 2
