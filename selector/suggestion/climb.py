@@ -63,28 +63,32 @@ def climb(
     reporter.note(_plan(probe_input, levels, timing, limit))
     done = measure(probe_input, sampled, LEVELS[FIRST].probes, predictors, reporter)
     kept: tuple[int, ...] | None = None
-    for level in levels:
-        chance = float(done.prediction.chance_best.max())
-        if chance >= spending.confidence:
-            done = replace(done, stopped=f"certain enough, {chance:.0%}")
-            break
-        going = still_possible(done.prediction, kept) if level.narrowed else None
-        candidates = going or tuple(range(probe_input.layer_count))
-        cost = timing.of(level, probe_input, done.probed.results, candidates)
-        remaining = limit - (time.perf_counter() - start)
-        if cost > remaining:
-            left = f"of the {in_time(limit)} allowed, {in_time(max(remaining, 0))} are left"
-            why = f"{left}, and the level {level.name} needs about {in_time(cost)}"
-            done = replace(done, stopped=why)
-            break
-        try:
+    doing = FIRST
+    try:
+        for level in levels:
+            doing = level.name
+            chance = float(done.prediction.chance_best.max())
+            if chance >= spending.confidence:
+                done = replace(done, stopped=f"certain enough, {chance:.0%}")
+                break
+            going = still_possible(done.prediction, kept) if level.narrowed else None
+            candidates = going or tuple(range(probe_input.layer_count))
+            cost = timing.of(level, probe_input, done.probed.results, candidates)
+            remaining = limit - (time.perf_counter() - start)
+            if cost > remaining:
+                left = f"of the {in_time(limit)} allowed, {in_time(max(remaining, 0))} are left"
+                why = f"{left}, and the level {level.name} needs about {in_time(cost)}"
+                done = replace(done, stopped=why)
+                break
             results = _results(probe_input, level, done.probed, going, reporter)
-        except KeyboardInterrupt:
-            return replace(done, stopped=f"by Ctrl-C, while measuring {level.name}")
-        kept = going or kept
-        done = _joined(probe_input, done, results, going, predictors)
-    remaining = limit - (time.perf_counter() - start)
-    return advised(probe_input, done, timing, remaining, reporter)
+            kept = going or kept
+            done = _joined(probe_input, done, results, going, predictors)
+        doing = "the learning rate"
+        remaining = limit - (time.perf_counter() - start)
+        done = advised(probe_input, done, timing, remaining, reporter)
+    except KeyboardInterrupt:
+        done = replace(done, stopped=f"by Ctrl-C, while measuring {doing}")
+    return done
 
 
 def _results(
@@ -128,10 +132,7 @@ def advised(
     asked, near = _advice(probe_input), shortlist(done.prediction.chance_best)
     if timing.of_probe(RATES_PROBE, asked, near) > remaining:
         return done
-    try:
-        found = run_probes(replace(asked, candidates=tuple(sorted(near))), [RATES_PROBE], reporter)
-    except KeyboardInterrupt:
-        return replace(done, stopped="by Ctrl-C, while measuring the learning rate")
+    found = run_probes(replace(asked, candidates=tuple(sorted(near))), [RATES_PROBE], reporter)
     results = {**done.probed.results, **found}
     return replace(done, probed=replace(done.probed, results=results))
 

@@ -95,9 +95,9 @@ def train(
             on_step(1)
     except LayerpickError:
         run.keep()
-        raise
-    finally:
         run.finish()
+        raise
+    run.finish()
     return folder.cost()
 
 

@@ -75,7 +75,7 @@ class Process(Channel):
             self._server = _Server(self._spec, 2 * START_FACTOR * self._timeout)
         try:
             return self._server.exchange(request, limit)
-        except WorldError:
+        except BaseException:  # a broken exchange would leave its answer to the next question
             self._server.stop()
             self._server = None
             self.life += 1

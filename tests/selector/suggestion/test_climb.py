@@ -15,6 +15,7 @@ from layerpick.probes.table import PROBES
 from layerpick.probes.trials.one_step import OneStepProbe
 from layerpick.selector.progress import Silent
 from layerpick.selector.settings import RolloutChoice
+from layerpick.selector.suggestion import climb
 from layerpick.selector.suggestion import run as suggesting
 from layerpick.selector.suggestion.budget import read_budget
 from layerpick.selector.suggestion.command import wanted_probes
@@ -143,6 +144,9 @@ def test_ctrl_c_answers_with_what_is_there(predictors, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
+    with monkeypatch.context() as afterwards:
+        afterwards.setattr(climb, "_joined", interrupted)
+        assert suggest(rollouts=few).stopped == "by Ctrl-C, while measuring one_step"
     monkeypatch.setattr(OneStepProbe, "measure", interrupted)
     found = suggest(rollouts=few)
     assert found.stopped == "by Ctrl-C, while measuring one_step"

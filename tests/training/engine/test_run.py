@@ -65,6 +65,7 @@ def test_a_run_that_is_broken_off_goes_on(tiny, make_bench, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train(make_bench(half, steps=5), settings, RunFolder(tmp_path / "half"), on_step=stop)
+    assert not list((tmp_path / "half").glob("*.safetensors")), "no result of a run without an end"
     again = tiny("llama")
     folder = RunFolder(tmp_path / "half")
     train(make_bench(again, steps=5), settings, folder, note=notes.append)

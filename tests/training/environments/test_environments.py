@@ -1,5 +1,6 @@
 """Text worlds against gymnasium itself, a search of their own maps, and worlds that break."""
 
+import signal
 import time
 from collections import deque
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerpick.training.environments.base import TextWorld, WorldStep
+from layerpick.training.environments.channels import Process
 from layerpick.training.environments.hosting import WorldFailure, WorldHost
 from layerpick.training.environments.table import make_world, parse_world
 from layerpick.training.errors import LayerpickError
@@ -305,6 +307,20 @@ def test_broken_worlds_fail_alone(own: str) -> None:
     assert answers[5] == WorldStep("0:2", 1.0, done=False)  # brought back twice, and went on
     assert host.step([(worlds[5], "more")]) == [WorldStep("0:3", 1.0, done=False)]
     host.close(worlds)
+
+
+def test_a_question_that_is_broken_off_is_not_answered_by_its_successor(own: str) -> None:
+    channel = Process(f"{own}:Counter", timeout=60)
+    channel.ask("open", {"world": 0, "seed": 0})
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            channel.ask("step", {"world": 0, "action": "hang"})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert channel.life == 2
+    assert channel.ask("open", {"world": 0, "seed": 3})["observation"] == "3:0"
 
 
 def test_a_world_must_start_alike_from_equal_seeds(own: str) -> None:
