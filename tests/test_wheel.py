@@ -5,11 +5,13 @@ import os
 import site
 import subprocess
 import sys
+import tempfile
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("selector", "probes", "training", "calibration")
@@ -32,7 +34,8 @@ def run(*command: str | Path, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, cwd=ROOT)
+    with FileLock(Path(tempfile.gettempdir()) / "layerpick-wheel.lock"):  # it builds in ROOT
+        run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, cwd=ROOT)
     (path,) = out.glob("*.whl")
     return path
 

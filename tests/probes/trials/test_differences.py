@@ -28,9 +28,10 @@ def test_a_step_that_bfloat16_would_drown_is_seen(make_probe_input, tiny, family
     )
     kl = expected["long_step_kl"]
     assert kl.max() < 1e-2, "log-probabilities move by less than bfloat16 rounds"
+    # The gradients, and so the step itself, carry bfloat16's rounding.
     assert found["long_step_kl"] == pytest.approx(kl, rel=0.2)
     gains = expected["long_step_gain"]
-    assert found["long_step_gain"] == pytest.approx(gains, abs=0.1 * np.abs(gains).max())
+    assert found["long_step_gain"] == pytest.approx(gains, abs=0.2 * np.abs(gains).max())
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

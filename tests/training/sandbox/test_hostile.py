@@ -115,7 +115,8 @@ LIBRARY = Path(__file__).with_name("honest_program.txt").read_text(encoding="utf
 @pytest.mark.parametrize("user", ["caller", "ordinary user"])
 def test_honest_use_of_the_standard_library_is_let_through(user: str) -> None:
     with worker(user) as run:
-        verdict, _ = run(Program(LIBRARY, io=(("1\n", "done"),)), Limits(), None)
+        limits = Limits(wall_seconds=60, cpu_seconds=30)  # it takes a second
+        verdict, _ = run(Program(LIBRARY, io=(("1\n", "done"),)), limits, None)
     assert verdict.reason == "all 1 tests passed"
 
 
@@ -180,6 +181,9 @@ def worker(user: str, python: str = "") -> Iterator[Run]:
         if os.geteuid() != 0 or not shutil.which("setpriv"):
             pytest.skip("only root can become an ordinary user")
         start = ["setpriv", "--reuid", ORDINARY_USER, "--regid", ORDINARY_USER, "--clear-groups"]
+        jail = ["bwrap", "--unshare-user", "--ro-bind", "/", "/", "true"]
+        if subprocess.run([*start, *jail], capture_output=True, check=False).returncode:
+            pytest.skip("ordinary users may make no user namespaces here")
         python = python or readable_python()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
