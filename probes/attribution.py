@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
+from layerpick.probes.reading.passes import predicting_places
 from layerpick.probes.reading.token_losses import Contrast, contrast
 from layerpick.training.batches.padded import Batch
-from layerpick.training.models.head import log_probs_of
+from layerpick.training.models.head import log_probs_of, logits_at
 
 ROWS_AT_A_TIME = 16
 
@@ -94,13 +95,15 @@ class LayerAttributions:
         self, embeddings: Tensor, mask: Tensor, positions: Tensor, targets: Tensor, weights: Tensor
     ) -> Tensor:
         """(rows,): Σ_t w A_t log π(a_t) of each trajectory, from its embeddings."""
-        logits = self._probe_input.model.model(
+        places = predicting_places(embeddings, targets.shape[1]).to(embeddings.device)
+        logits = logits_at(
+            self._probe_input.model.model,
+            places,
             inputs_embeds=embeddings,
             attention_mask=mask,
             position_ids=positions,
             use_cache=False,
-            logits_to_keep=targets.shape[1] + 1,
-        ).logits[:, :-1]
+        ).unflatten(0, targets.shape)
         temperature = self._probe_input.rollouts.origin.temperature
         return (weights * log_probs_of(logits, targets, temperature)).sum(dim=1)
 

@@ -24,6 +24,7 @@ class LogitLens:
 
     def __init__(self, model: LoadedModel, per_pass: int, seed: int):
         self._norm = final_norm(model)
+        self._depths = len(model.layers) + 1
         self._per_pass = per_pass
         self._generator = torch.Generator().manual_seed(seed)
         self._streams: list[Tensor] = []
@@ -49,12 +50,15 @@ class LogitLens:
         finally:
             handle.remove()
 
+    def places(self) -> Tensor:
+        """(N,), int64: where the pass that is read has the logits of the lens."""
+        return torch.arange(0 if self._norm is None else self._depths * len(self._places[0]))
+
     def finish(self, logits: Tensor) -> None:
-        """Take the logits of all positions of the pass that was read."""
+        """Take the logits (N, V) at these places."""
         if self._norm is None:
             return
-        count = sum(len(stream) for stream in self._streams)
-        entropies = entropy(logits.flatten(end_dim=1)[:count], 1.0)
+        entropies = entropy(logits, 1.0)
         self._entropies.append(entropies.reshape(len(self._streams), -1).cpu())
 
     def features(self) -> dict[str, np.ndarray]:

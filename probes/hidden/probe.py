@@ -144,7 +144,7 @@ class _Meter:
             self._attention.listening(written),
             self._lens.reading(written),
         ):
-            logits = read(self._probe_input, batch, 0)
+            logits = read(self._probe_input, batch, self._lens.places())
         self._lens.finish(logits)
         self._tokens += sum(len(t.tokens) for t in trajectories)
 

@@ -14,6 +14,7 @@ from layerpick.probes.base import ProbeInput
 from layerpick.training.batches.padded import Batch, collate
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.errors import LayerpickError
+from layerpick.training.models.head import logits_at
 from layerpick.training.models.layers import DecoderLayers
 
 Observer = Callable[[int, Tensor, Tensor], Tensor | None]
@@ -76,15 +77,23 @@ def collated(probe_input: ProbeInput, trajectories: Sequence[Trajectory]) -> Bat
     return collate(trajectories, probe_input.model.tokenizer.pad_token_id, probe_input.model.device)
 
 
-def read(probe_input: ProbeInput, batch: Batch, columns: int) -> Tensor:
-    """One forward pass; logits of the last `columns` columns, of all with 0."""
-    return probe_input.model.model(
+def read(probe_input: ProbeInput, batch: Batch, places: Tensor) -> Tensor:
+    """One forward pass; logits (N, V) at places (N,), int64: row × columns + column."""
+    return logits_at(
+        probe_input.model.model,
+        places.to(batch.input_ids.device),
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
         use_cache=False,
-        logits_to_keep=columns,
-    ).logits
+    )
+
+
+def predicting_places(inputs: Tensor, columns: int) -> Tensor:
+    """(rows × C,), int64: of inputs (rows, T, …), what predicts each of the last C columns."""
+    rows, width = inputs.shape[:2]
+    places = torch.arange(rows * width).view(rows, width)
+    return places[:, width - columns - 1 : -1].flatten()
 
 
 def written_columns(batch: Batch) -> Tensor:
