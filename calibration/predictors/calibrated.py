@@ -25,7 +25,7 @@ from layerpick.calibration.predictors.intervals import (
 )
 from layerpick.calibration.predictors.levels import Level
 from layerpick.calibration.predictors.losses import PastPick, learn_scale
-from layerpick.calibration.predictors.regressors import DepthRegressor
+from layerpick.calibration.predictors.regressors import DepthRegressor, GradientAndGains
 from layerpick.calibration.sweeps.population import Population
 
 DRAWS = 4000
@@ -136,7 +136,9 @@ class CalibratedPredictor(Predictor):
             seen += f", beside {_seen(self.others)} of another kind"
         seen += f"; {self.level.about}"
         if self.lesson.known_before:
-            seen += "; ranked by relative gradient norm, for lack of measured models like it"
+            gains = len(GradientAndGains.known(self.design.features)) > 1
+            by = "relative gradient norm" + (" and the gain of training steps" if gains else "")
+            seen += f"; ranked by {by}, for lack of measured models like it"
         if strangeness <= 1:
             return seen
         return f"outside calibration ({strangeness:.1f} times the usual distance): {seen}"

@@ -14,10 +14,10 @@ from layerpick.calibration.predictors.regressors import (
     BLENDED,
     Blend,
     DepthRegressor,
+    GradientAndGains,
     PairwiseRanker,
     RandomForest,
     Regressor,
-    RelativeGradientNorm,
     RidgeRegressor,
     UnitWeights,
 )
@@ -38,7 +38,7 @@ CANDIDATES: tuple[Regressor, ...] = (
 
 LARGEST_SETTING = 10_000
 FAMILIES: dict[str, type[Regressor]] = {
-    type(each).name: type(each) for each in (*CANDIDATES, RelativeGradientNorm())
+    type(each).name: type(each) for each in (*CANDIDATES, GradientAndGains())
 }
 
 

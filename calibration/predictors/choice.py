@@ -21,8 +21,8 @@ from layerpick.calibration.predictors.estimator import as_others, fitted, inputs
 from layerpick.calibration.predictors.regressors import (
     BLENDED,
     Blend,
+    GradientAndGains,
     Regressor,
-    RelativeGradientNorm,
 )
 from layerpick.calibration.sweeps.population import Population
 from layerpick.training.errors import LayerpickError
@@ -47,7 +47,7 @@ class Lesson:
     @property
     def known_before(self) -> bool:
         """Whether its order of the layers is not learned from any sweep."""
-        return isinstance(self.regressor, RelativeGradientNorm)
+        return isinstance(self.regressor, GradientAndGains)
 
     def __str__(self) -> str:
         return f"{self.regressor}, others × {self.others:g}" if self.others else str(self.regressor)
@@ -132,7 +132,7 @@ def choose(
             f"more with `layerpick sweep`."
         )
     if regressors is None and _few(left_out.design, left_out.population):
-        candidates = (Lesson(RelativeGradientNorm()),)
+        candidates = (Lesson(GradientAndGains()),)
     elif not len(others.targets):
         candidates = tuple(dict.fromkeys(Lesson(each.regressor) for each in candidates))
     inner = set(own.sweeps.tolist())
@@ -169,9 +169,9 @@ def _foretold(
 def _few(design: Design, population: Population) -> bool:
     """Whether a population has too few models to choose by, and what is known before."""
     models = {each.weights_hash for each in design.examples if each.population == population}
-    known = RelativeGradientNorm.FEATURE in design.features
+    known = GradientAndGains.known(design.features)
     # Models made from scratch are not in this order: see docs/accuracy.md.
-    return known and population == "pretrained" and len(models) < FEW_MODELS
+    return bool(known) and population == "pretrained" and len(models) < FEW_MODELS
 
 
 def _score(

@@ -8,7 +8,7 @@ targets it is fitted to; it is chosen anew in every fit, so that no left-out row
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
@@ -77,25 +77,39 @@ class DepthRegressor(Regressor):
 
 
 @dataclass(frozen=True)
-class RelativeGradientNorm(Regressor):
-    """Layers by the size of their gradient relative to their weights, the largest first.
+class GradientAndGains(Regressor):
+    """Layers by what should tell before any sweep is seen: the mean of the ranks that are there.
 
-    Auto-RGN's order (Surgical Fine-Tuning, arXiv 2210.11466), for where too few models were
-    measured to choose anything: only how far layers lie apart is taken from the targets, as if the
-    ranks correlated with them by `CORRELATION`.
+    The size of a layer's gradient relative to its weights, the largest first (auto-RGN, Surgical
+    Fine-Tuning, arXiv 2210.11466), and what the layer gained where a probe trained it. For where
+    too few models were measured to choose anything: only how far layers lie apart is taken from
+    the targets, as if the ranks correlated with them by `CORRELATION`.
     """
 
-    name = "relative gradient norm"
-    FEATURE: ClassVar[str] = "relative_gradient_norm"
+    name = "gradient and gains"
+    FEATURES: ClassVar[tuple[str, ...]] = (
+        "relative_gradient_norm",
+        "long_step_gain",
+        "off_policy_5_gain",
+    )
     CORRELATION: ClassVar[float] = 0.6
+
+    @classmethod
+    def known(cls, features: Sequence[str]) -> list[str]:
+        """Those of `FEATURES` that are among these."""
+        return [name for name in cls.FEATURES if name in features]
 
     def fit(self, rows: Rows) -> Predict:
         """See `Regressor.fit`."""
-        column = DEPTH.stop + rows.features.index(self.FEATURE)
-        spread = float(rows.columns[:, column].std())
+        kept = [DEPTH.stop + rows.features.index(name) for name in self.known(rows.features)]
+
+        def score(columns: np.ndarray) -> np.ndarray:
+            return columns[:, kept].mean(axis=1)
+
+        spread = float(score(rows.columns).std())
         scatter = float(np.sqrt(np.average(rows.targets**2, weights=rows.weights)))
         slope = self.CORRELATION * scatter / spread if spread else 0.0
-        return lambda columns: slope * columns[:, column]
+        return lambda columns: slope * score(columns)
 
 
 @dataclass(frozen=True)

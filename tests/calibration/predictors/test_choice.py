@@ -16,8 +16,8 @@ from layerpick.calibration.predictors.levels import LEVELS
 from layerpick.calibration.predictors.regressors import (
     Blend,
     DepthRegressor,
+    GradientAndGains,
     RandomForest,
-    RelativeGradientNorm,
     RidgeRegressor,
 )
 
@@ -181,13 +181,13 @@ def test_few_models_choose_nothing(made_examples, monkeypatch):
     for example in examples:
         example.features["gradient"]["relative_gradient_norm"] = example.contributions.copy()
     few = make_design(examples, LEVELS["backward"])
-    assert choose(LeftOut(few), frozenset()).lesson == Lesson(RelativeGradientNorm())
+    assert choose(LeftOut(few), frozenset()).lesson == Lesson(GradientAndGains())
     asked = made_examples(5)[4].layer_features()
     norms = np.random.default_rng(0).normal(size=len(asked.depth))
     odd = replace(asked, probes={"relative_gradient_norm": norms}, base_reward=5.0)
-    found = CalibratedPredictor(few, Lesson(RelativeGradientNorm())).predict(odd, 0)
+    found = CalibratedPredictor(few, Lesson(GradientAndGains())).predict(odd, 0)
     assert "outside calibration" in found.basis
     assert (np.argsort(found.contribution) == np.argsort(norms)).all()
     monkeypatch.setattr(calibrated, "WIDEST", 1.0)  # what is known before is not widened
-    unwidened = CalibratedPredictor(few, Lesson(RelativeGradientNorm())).predict(odd, 0)
+    unwidened = CalibratedPredictor(few, Lesson(GradientAndGains())).predict(odd, 0)
     assert (found.high == unwidened.high).all() and (found.draws == unwidened.draws).all()

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from layerpick.calibration.judging.metrics import spearman
 from layerpick.calibration.predictors.candidates import (
@@ -13,8 +14,8 @@ from layerpick.calibration.predictors.estimator import ContributionEstimator, fi
 from layerpick.calibration.predictors.levels import LEVELS
 from layerpick.calibration.predictors.regressors import (
     DepthRegressor,
+    GradientAndGains,
     PairwiseRanker,
-    RelativeGradientNorm,
     RidgeRegressor,
     Rows,
     UnitWeights,
@@ -141,7 +142,7 @@ def test_the_order_known_before_needs_no_sweeps_to_agree_with_it(made_examples):
     for example in examples:
         example.features["gradient"]["relative_gradient_norm"] = -example.contributions
     design = make_design(examples, LEVELS["backward"])
-    found = fitted(design, RelativeGradientNorm()).predict(inputs(design))
+    found = fitted(design, GradientAndGains()).predict(inputs(design))
     for sweep, example in enumerate(examples):
         own = found[design.sweeps == sweep]
         assert spearman(example.features["gradient"]["relative_gradient_norm"], own) > 0.99
@@ -149,6 +150,30 @@ def test_the_order_known_before_needs_no_sweeps_to_agree_with_it(made_examples):
     scatter = np.std([f - m for f, m in _deviations(design, design.targets)])
     made = np.std([f - m for f, m in _deviations(design, found)])
     assert made / scatter == pytest.approx(0.6, rel=0.25)
+
+
+def test_what_training_gained_counts_as_much_as_the_gradient_does(made_examples):
+    examples = made_examples(6)
+    generator = np.random.default_rng(1)
+    for example in examples:
+        gradient, step, five = generator.normal(size=(3, example.layers))
+        example.features["gradient"]["relative_gradient_norm"] = gradient
+        example.features["one_step"]["long_step_gain"] = step
+        example.features["off_policy"]["off_policy_5_gain"] = five
+    known = ("relative_gradient_norm", "long_step_gain", "off_policy_5_gain")
+    for level, count in (("backward", 1), ("one_step", 2), ("off_policy", 3)):
+        design = make_design(examples, LEVELS[level])
+        assert GradientAndGains.known(design.features) == list(known[:count])
+        found = fitted(design, GradientAndGains()).predict(inputs(design))
+        shares = [
+            sum(rankdata(example.by_name[name]) for name in known[:count]) / (example.layers - 1)
+            for example in examples
+        ]
+        expected, made = (
+            [value - mean for value, mean in _deviations(design, values)]
+            for values in (np.concatenate(shares), found)
+        )
+        assert np.corrcoef(expected, made)[0, 1] == pytest.approx(1)
 
 
 def _deviations(design, values):
