@@ -48,10 +48,10 @@ measure() {
     gemma-names) sweep "$gemma" names --lr-grid 1e-5,4e-5 "${names[@]}" ;;
     gemma-corridor) sweep "$gemma" corridor --lr-grid 1e-5,4e-5 "${corridor[@]}" ;;
     gemma-digits) sweep "$gemma" digits "${digits[@]}" ;;
-    gemma-digits-dr_grpo) sweep "$gemma" digits-dr_grpo --algorithm dr_grpo "${digits[@]}" ;;
+    gemma-digits-dr_grpo) sweep "$gemma" digits-dr_grpo --lr-grid 5e-6,2e-5 --algorithm dr_grpo "${digits[@]}" ;;
     gemma-sums) sweep "$gemma" sums "${sums[@]}" --temperature 0.7 ;;
     gemma-programs) sweep "$gemma" programs "${programs[@]}" ;;
-    gemma-divisors) sweep "$gemma" divisors --lr-grid 1e-5,4e-5 "${divisors[@]}" ;;
+    gemma-divisors) sweep "$gemma" divisors --lr-grid 5e-6,1e-5 "${divisors[@]}" ;;
     *) echo "There is no sweep $1." >&2; exit 2 ;;
   esac
 }
