@@ -3,8 +3,9 @@
 Draws of all layers say how far the best of them is expected above the pick. They take every
 layer's error for a chance to be better, more than it turns out to be, so what they state is scaled
 to what picks of left-out sweeps lost in truth, measured with the same noise. These have no say in
-the choice of the regressor either: with one they lose half as much. The bound is split conformal
-(Lei et al. 2018, arXiv 1604.04173): the quantile of what was lost as a multiple of what
+the choice of the regressor either: with one they lose half as much. The pick asked about counts as
+one more, at its draws' word: a few picks that lost nothing promise nothing. The bound is split
+conformal (Lei et al. 2018, arXiv 1604.04173): the quantile of what was lost as a multiple of what
 was stated. Every model (or data set, where models are few) has the same say.
 """
 
@@ -94,8 +95,11 @@ def learn_scale(past: Sequence[PastPick]) -> LossScale:
     # The pick asked about has a vote too, and is thought the worst.
     reached = np.cumsum(weights[order]) / (weights.sum() + 1)
     at = min(int(np.searchsorted(reached, HELD)), len(past) - 1)
+    groups = weights.sum()
+    # It is also thought to lose what its draws state: where few picks are known, they say little.
+    shrunk = (weights @ lost / (weights @ stated) * groups + 1) / (groups + 1)
     return LossScale(
-        expected=float(weights @ lost / (weights @ stated)),
+        expected=float(shrunk),
         bound=float(ratios[order[at]]),
         layers=max(pick.layers for pick in past),
     )
