@@ -29,8 +29,8 @@ from layerpick.training.errors import LayerpickError
 
 OTHERS: Mapping[Population, tuple[float, ...]] = {
     "pretrained": (0.1, 0.0, 1.0),
-    # Few models and unlike them: they decide nothing, so nothing is compared.
-    "from scratch": (0.1,),
+    # Their layers rank as those of pretrained models do by chance only: see docs/agreement.md.
+    "from scratch": (0.0,),
 }
 """Weights of the other population that are compared, the own one's being 1."""
 Progress = Callable[[int], None]
