@@ -14,7 +14,7 @@ import torch
 
 from layerpick.calibration.predictors.levels import Level, worth_measuring
 from layerpick.calibration.predictors.stored import StoredPredictor
-from layerpick.calibration.sweeps.population import Population
+from layerpick.calibration.sweeps.population import Population, population_of
 from layerpick.probes.base import WITH_BACKWARD, Pace, ProbeInput
 from layerpick.probes.table import find_probe
 from layerpick.probes.trials.prefixes import texts
@@ -81,6 +81,14 @@ def missing(level: Level, measured: Collection[str]) -> list[str]:
 def levels_that_tell_more(
     predictors: Mapping[str, StoredPredictor], population: Population
 ) -> list[Level]:
-    """Dearer levels worth measuring: they rank better than cheaper ones."""
-    lessons = {name: predictor.lessons[population] for name, predictor in predictors.items()}
+    """Dearer levels worth measuring: they rank better than cheaper ones.
+
+    Levels that no model of this kind has taught are left out, where others have been.
+    """
+    taught = {
+        name: predictor
+        for name, predictor in predictors.items()
+        if any(population_of(each.model) == population for each in predictor.examples)
+    }
+    lessons = {name: each.lessons[population] for name, each in (taught or predictors).items()}
     return worth_measuring({name: lesson.criterion for name, lesson in lessons.items()})
