@@ -26,7 +26,7 @@ from layerpick.probes.reading.passes import (
     collated,
     groups_with_signal,
     observing,
-    read,
+    read_at,
     written_columns,
 )
 from layerpick.training.errors import LayerpickError
@@ -144,7 +144,7 @@ class _Meter:
             self._attention.listening(written),
             self._lens.reading(written),
         ):
-            logits = read(self._probe_input, batch, self._lens.places())
+            logits = read_at(self._probe_input, batch, self._lens.places())
         self._lens.finish(logits)
         self._tokens += sum(len(t.tokens) for t in trajectories)
 

@@ -77,7 +77,13 @@ def collated(probe_input: ProbeInput, trajectories: Sequence[Trajectory]) -> Bat
     return collate(trajectories, probe_input.model.tokenizer.pad_token_id, probe_input.model.device)
 
 
-def read(probe_input: ProbeInput, batch: Batch, places: Tensor) -> Tensor:
+def read(probe_input: ProbeInput, batch: Batch, columns: int) -> Tensor:
+    """One forward pass; logits of the last `columns` columns, (rows, columns, V)."""
+    places = torch.arange(batch.input_ids.numel()).view_as(batch.input_ids)[:, -columns:]
+    return read_at(probe_input, batch, places.flatten()).unflatten(0, places.shape)
+
+
+def read_at(probe_input: ProbeInput, batch: Batch, places: Tensor) -> Tensor:
     """One forward pass; logits (N, V) at places (N,), int64: row × columns + column."""
     return logits_at(
         probe_input.model.model,
