@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from layerpick.probes.base import FeatureInfo, Measurement, Probe, ProbeInput
-from layerpick.probes.reading.passes import predicting_places
 from layerpick.probes.reading.token_losses import Contrast, contrast
-from layerpick.training.batches.padded import Batch
+from layerpick.training.batches.padded import Batch, predicting_places
 from layerpick.training.models.head import log_probs_of, logits_at
 
 ROWS_AT_A_TIME = 16
@@ -95,10 +94,10 @@ class LayerAttributions:
         self, embeddings: Tensor, mask: Tensor, positions: Tensor, targets: Tensor, weights: Tensor
     ) -> Tensor:
         """(rows,): Σ_t w A_t log π(a_t) of each trajectory, from its embeddings."""
-        places = predicting_places(embeddings, targets.shape[1]).to(embeddings.device)
+        places = predicting_places(embeddings, targets.shape[1])
         logits = logits_at(
             self._probe_input.model.model,
-            places,
+            places.flatten(),
             inputs_embeds=embeddings,
             attention_mask=mask,
             position_ids=positions,

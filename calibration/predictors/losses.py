@@ -92,10 +92,10 @@ def learn_scale(past: Sequence[PastPick]) -> LossScale:
     weights = 1 / counts[own]
     ratios = lost / stated
     order = np.argsort(ratios)
-    # The pick asked about has a vote too, and is thought the worst.
-    reached = np.cumsum(weights[order]) / (weights.sum() + 1)
-    at = min(int(np.searchsorted(reached, HELD)), len(past) - 1)
     groups = weights.sum()
+    # The pick asked about has a vote too, and is thought the worst.
+    reached = np.cumsum(weights[order]) / (groups + 1)
+    at = min(int(np.searchsorted(reached, HELD)), len(past) - 1)
     # It is also thought to lose what its draws state: where few picks are known, they say little.
     shrunk = (weights @ lost / (weights @ stated) * groups + 1) / (groups + 1)
     return LossScale(

@@ -52,7 +52,9 @@ class LogitLens:
 
     def places(self) -> Tensor:
         """(N,), int64: where the pass that is read has the logits of the lens."""
-        return torch.arange(0 if self._norm is None else self._depths * len(self._places[0]))
+        rows, _ = self._places
+        count = 0 if self._norm is None else self._depths * len(rows)
+        return torch.arange(count, device=rows.device)
 
     def finish(self, logits: Tensor) -> None:
         """Take the logits (N, V) at these places."""

@@ -79,7 +79,8 @@ def collated(probe_input: ProbeInput, trajectories: Sequence[Trajectory]) -> Bat
 
 def read(probe_input: ProbeInput, batch: Batch, columns: int) -> Tensor:
     """One forward pass; logits of the last `columns` columns, (rows, columns, V)."""
-    places = torch.arange(batch.input_ids.numel()).view_as(batch.input_ids)[:, -columns:]
+    inputs = batch.input_ids
+    places = torch.arange(inputs.numel(), device=inputs.device).view_as(inputs)[:, -columns:]
     return read_at(probe_input, batch, places.flatten()).unflatten(0, places.shape)
 
 
@@ -87,19 +88,12 @@ def read_at(probe_input: ProbeInput, batch: Batch, places: Tensor) -> Tensor:
     """One forward pass; logits (N, V) at places (N,), int64: row × columns + column."""
     return logits_at(
         probe_input.model.model,
-        places.to(batch.input_ids.device),
+        places,
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
         use_cache=False,
     )
-
-
-def predicting_places(inputs: Tensor, columns: int) -> Tensor:
-    """(rows × C,), int64: of inputs (rows, T, …), what predicts each of the last C columns."""
-    rows, width = inputs.shape[:2]
-    places = torch.arange(rows * width).view(rows, width)
-    return places[:, width - columns - 1 : -1].flatten()
 
 
 def written_columns(batch: Batch) -> Tensor:

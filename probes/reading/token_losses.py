@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from layerpick.probes.base import ProbeInput
-from layerpick.probes.reading.passes import best_and_worst, collated, predicting_places, read_at
-from layerpick.training.batches.padded import Batch, token_values
+from layerpick.probes.reading.passes import best_and_worst, collated, read_at
+from layerpick.training.batches.padded import Batch, predicting_places, token_values
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.models.head import log_probs_of
 
@@ -43,7 +43,7 @@ def token_losses(probe_input: ProbeInput, group: int) -> TokenLosses:
     batch = collated(probe_input, trajectories)
     weights = advantage_weights(probe_input, trajectories, batch)
     places = predicting_places(batch.input_ids, batch.columns)
-    logits = read_at(probe_input, batch, places).unflatten(0, batch.targets.shape)
+    logits = read_at(probe_input, batch, places.flatten()).unflatten(0, places.shape)
     log_probs = log_probs_of(logits, batch.targets, probe_input.rollouts.origin.temperature)
     return TokenLosses(-weights * log_probs / len(trajectories), batch, logits.detach())
 

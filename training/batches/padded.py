@@ -77,20 +77,28 @@ def token_values(
     return torch.from_numpy(spread).to(batch.written.device)
 
 
+def predicting_places(inputs: Tensor, columns: int) -> Tensor:
+    """(rows, C), int64: of inputs (rows, T, …), what predicts each of the last C columns.
+
+    Counted through the inputs, row × T + column, as `logits_at` takes it.
+    """
+    rows, width = inputs.shape[:2]
+    places = torch.arange(rows * width, device=inputs.device).view(rows, width)
+    return places[:, width - columns - 1 : -1]
+
+
 def token_log_probs(model: Any, batch: Batch, temperature: float) -> Tensor:
     """Log-probability of each written token at the sampling temperature: (rows, C), float32.
 
     0 where nothing was written.
     """
-    rows, columns = batch.written.nonzero(as_tuple=True)
-    width = batch.input_ids.shape[1]
     logits = logits_at(
         model,
-        rows * width + columns + width - batch.columns - 1,
+        predicting_places(batch.input_ids, batch.columns)[batch.written],
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
         use_cache=False,
     )
-    found = log_probs_of(logits, batch.targets[rows, columns], temperature)
-    return found.new_zeros(batch.written.shape).index_put((rows, columns), found)
+    found = log_probs_of(logits, batch.targets[batch.written], temperature)
+    return found.new_zeros(batch.written.shape).index_put((batch.written,), found)
