@@ -35,6 +35,9 @@ programs=(--task code --max-new-tokens 7 --dataset "$data/one_step_programs.json
   --heldout-samples 8 --template '# minus 4\ndef f(x): return x - 4\n# double\ndef f(x): return x * 2\n{prompt}')
 corridor=(--task agentic --algorithm gigpo --max-new-tokens 3 --steps 12 --heldout-prompts 100 --env "$data/worlds.py:Corridor"
   --template 'Door 3, wanted 5:\n> up\nDoor 4, wanted 5:\n> up\n\nDoor 17, wanted 16:\n> down\n\nDoor 9, wanted 7:\n> down\nDoor 8, wanted 7:\n> down\n\n{prompt}')
+market=(--task agentic --algorithm gigpo --max-new-tokens 4 --temperature 0.7 --steps 12 --heldout-prompts 100
+  --env "$data/worlds.py:Market"
+  --template 'Max sells soap. Sue sells wine. Who sells wine?\n> Sue\nTom sells rice. Ann sells fish. Who sells rice?\n> Tom\n\n{prompt}')
 
 measure() {
   case $1 in
@@ -42,10 +45,13 @@ measure() {
     smollm2-digits-dr_grpo) sweep "$smollm2" digits-dr_grpo --lr-grid 3e-5,1e-4 --algorithm dr_grpo "${digits[@]}" ;;
     smollm2-names) sweep "$smollm2" names --lr-grid 2e-5,2e-4 "${names[@]}" ;;
     smollm2-corridor) sweep "$smollm2" corridor --lr-grid 6e-5,2e-4 "${corridor[@]}" ;;
+    smollm2-market) sweep "$smollm2" market --lr-grid 2e-5,2e-4 "${market[@]}" ;;
     smollm2-sums) sweep "$smollm2" sums "${sums[@]}" ;;
+    smollm2-sums-dr_grpo) sweep "$smollm2" sums-dr_grpo --algorithm dr_grpo "${sums[@]}" ;;
     smollm2-divisors) sweep "$smollm2" divisors --lr-grid 2e-5,2e-4 --algorithm dr_grpo "${divisors[@]}" ;;
     smollm2-programs) sweep "$smollm2" programs "${programs[@]}" ;;
     gemma-names) sweep "$gemma" names --lr-grid 1e-5,4e-5 "${names[@]}" ;;
+    gemma-market) sweep "$gemma" market --lr-grid 1e-5,4e-5 "${market[@]}" ;;
     gemma-corridor) sweep "$gemma" corridor --lr-grid 1e-5,4e-5 "${corridor[@]}" ;;
     gemma-digits) sweep "$gemma" digits "${digits[@]}" ;;
     gemma-digits-dr_grpo) sweep "$gemma" digits-dr_grpo --lr-grid 5e-6,2e-5 --algorithm dr_grpo "${digits[@]}" ;;

@@ -5,8 +5,8 @@
 
 MODEL is the built-in math model unless given. All three train with the same prompts, group size,
 steps, learning rate and longest completion, and start from a loaded model; one warm-up step is
-not counted. Times of layers that were not run (--trl-layers 3) are extrapolated. Where there is
-no GPU the script says so.
+not counted. TRL runs in the model's number format and in float32, and the faster counts. Times
+of layers that were not run (--trl-layers 3) are extrapolated. Without a GPU the script says so.
 """
 
 from __future__ import annotations
@@ -100,15 +100,15 @@ def ours(
     return measured(options.steps, prepared.model.device, run)
 
 
-def trl(prepared: Prepared, layer: int, options: argparse.Namespace) -> Cost:
-    """TRL's GRPOTrainer with one layer trainable."""
+def trl(prepared: Prepared, layer: int, options: argparse.Namespace, dtype: torch.dtype) -> Cost:
+    """TRL's GRPOTrainer with one layer trainable, the model in that number format."""
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
     model, task, sampling = prepared.model, prepared.task, prepared.sampling
     assert isinstance(task, SingleTurnTask)
-    network = copy.deepcopy(model.model)
+    network = copy.deepcopy(model.model).to(dtype)
     dict(network.named_modules())[model.layers.path][layer].requires_grad_(True)
     prompts = task.prompts("train", options.prompts, 0)
     template = task.settings.template or "{prompt}"
@@ -134,7 +134,7 @@ def trl(prepared: Prepared, layer: int, options: argparse.Namespace) -> Cost:
                 num_generations=options.group_size,
                 per_device_train_batch_size=options.prompts * options.group_size,
                 gradient_checkpointing=False,
-                bf16=model.dtype == torch.bfloat16,
+                bf16=dtype == torch.bfloat16,
                 use_cpu=model.device.type == "cpu",
                 generation_kwargs={"eos_token_id": [model.tokenizer.eos_token_id, *ends]},
                 logging_strategy="no",
@@ -157,6 +157,11 @@ def trl(prepared: Prepared, layer: int, options: argparse.Namespace) -> Cost:
     cost = measured(options.steps, model.device, run)
     # Building the trainer is not counted: a long run pays it once.
     return Cost(run.seconds / options.steps, cost.memory)  # type: ignore[attr-defined]
+
+
+def seconds_of(costs: list[Cost]) -> float:
+    """Of a step of each."""
+    return sum(cost.seconds for cost in costs)
 
 
 def flops(prepared: Prepared, options: argparse.Namespace) -> float:
@@ -232,13 +237,16 @@ def main() -> None:
     reward = timed.seconds / (options.steps + 1)
     some = chosen_layers(options.trl_layers, count)
     alone = [ours(prepared, [layer], options) for layer in some]
-    yardstick = [trl(prepared, layer, options) for layer in some]
-    singly = sum(cost.seconds for cost in alone) * count / len(some)
-    by_trl = sum(cost.seconds for cost in yardstick) * count / len(some)
+    formats = dict.fromkeys([prepared.model.dtype, torch.float32])
+    yardsticks = {d: [trl(prepared, layer, options, d) for layer in some] for d in formats}
+    faster, yardstick = min(yardsticks.items(), key=lambda found: seconds_of(found[1]))
+    singly, by_trl = (seconds_of(costs) * count / len(some) for costs in (alone, yardstick))
     print(f"{count} layers, seconds a step of {options.prompts} × {options.group_size} samples")
     print(f"  multiplexed           {together.seconds:8.3f}")
     print(f"  one layer at a time   {singly:8.3f}   {singly / together.seconds:5.2f} ×")
-    print(f"  TRL one after another {by_trl:8.3f}   {by_trl / together.seconds:5.2f} ×")
+    print(
+        f"  TRL one after another {by_trl:8.3f}   {by_trl / together.seconds:5.2f} ×, in {faster}"
+    )
     parts = {
         "decoding": spent.sampling / options.steps - reward,
         "update": spent.update / options.steps,
