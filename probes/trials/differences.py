@@ -79,7 +79,7 @@ class DifferenceReader(Reader):
                 self._products.take(self._model.layers.prefix(layer) + name, frozen, module)
         return policy
 
-    def _remember(self, text: Text) -> Known:
+    def _remember(self, text: Text, head: BaseHead | None = None) -> Known:
         with self._products.remembering() as more:
             if not self._head_is_whole:
                 batch = text.batch
@@ -88,14 +88,18 @@ class DifferenceReader(Reader):
             else:
                 hidden, weight = self._hidden(text), self._head.weight
                 bias = None if self._head.bias is None else self._head.bias.float()
-                head = remember_head(hidden, weight, bias, self._written(text))
+                head = head or remember_head(hidden, weight, bias, self._written(text))
                 base = log_probs_from(hidden, head, weight, self._written(text))
                 more[HEAD] = head.tensors
         return Known(text, base, (), False, more)
 
+    def _lasting(self, known: Known) -> Known:
+        return replace(known, more={HEAD: known.more[HEAD]} if HEAD in known.more else {})
+
     def _again(self, known: Known, lowest: int) -> Known:
+        head = BaseHead(*known.more[HEAD]) if HEAD in known.more else None
         with self._starting_at(known, lowest):
-            more = self._remember(known.text).more
+            more = self._remember(known.text, head).more
         return replace(known, more=more)
 
     def _read(self, known: Known) -> Tensor:
@@ -105,8 +109,7 @@ class DifferenceReader(Reader):
                 return log_probs_of(
                     self._logits(known.text), batch.targets, self._temperature, batch.place
                 )
-            hidden, *shares, chosen = known.more[HEAD]
-            base = BaseHead(hidden, tuple(shares), chosen)
+            base = BaseHead(*known.more[HEAD])
             return log_probs_from(
                 self._hidden(known.text), base, self._head.weight, self._written(known.text)
             )

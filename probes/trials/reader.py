@@ -85,7 +85,7 @@ class Reader:
         if known is None:
             known = self._read_base(text)
             held = sum(kept.nbytes for kept in self._known.values())
-            kept = replace(known, more={})
+            kept = self._lasting(known)
             if held + kept.nbytes <= REMEMBERED_BYTES:
                 self._known[text] = kept
             return known
@@ -131,6 +131,10 @@ class Reader:
     def _remember(self, text: Text) -> Known:
         """A pass of the model; `inputs` are filled in later."""
         return Known(text, self._read(Known(text, torch.empty(0), (), False)), (), False)
+
+    def _lasting(self, known: Known) -> Known:
+        """What of it is kept for the next time, where memory allows."""
+        return replace(known, more={})
 
     def _again(self, known: Known, lowest: int) -> Known:  # noqa: ARG002
         """What was kept of a text, with all that policies of `lowest` and above need."""

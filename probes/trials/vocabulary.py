@@ -4,14 +4,23 @@ With p₀ the base policy's distribution at a position and δ what the policy ad
 
     log π(a) = log p₀(a) + δ(a) − log Σ_v p₀(v) exp δ(v),
 
-which loses nothing where δ is small. The vocabulary is gone through in blocks that stay in the
-processor's cache; the gradient with respect to the hidden state, W_a − Σ_v π(v) W_v, is summed up
-on the way, so that nothing as wide as the vocabulary is kept for the backward pass.
+which loses nothing where δ is small. The sum is taken word by word over those that are likely at
+some position of the text; all others together count as one word with their mean embedding, since
+with R their share and E the mean over them
+
+    Σ p₀(v) exp δ(v) = R exp(E δ) (1 + var δ / 2 + …),
+
+a matter of hundreds of words in place of hundreds of thousands. Words are gone through in blocks
+that stay in the processor's cache; the gradient with respect to the hidden state,
+W_a − Σ_v π(v) W_v, is summed up on the way, so that nothing as wide as the vocabulary is kept.
+
+Limits: where a policy moves unlikely words far apart (by more than about 1) that held much of p₀
+together (some hundredths where a model is undecided), log π errs by their share × var δ / 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +29,8 @@ from torch import Tensor
 
 BLOCK = {True: 1 << 26, False: 1 << 19}
 """Logits at a time, on CUDA and elsewhere."""
+LIKELY = 1e-4
+"""Words that p₀ gives at least this much at some position are counted one by one."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +50,30 @@ class BaseHead:
 
     hidden: Tensor
     """(M, width), L."""
-    shares: tuple[Tensor, ...]
-    """Blocks of p₀ over the vocabulary, each (M, part of the vocabulary), L."""
+    words: Tensor
+    """(K,), int64: those that are likely at some position."""
+    shares: Tensor
+    """(M, K), L: their p₀."""
+    rest: Tensor
+    """(M,), float32: p₀ of all other words together."""
+    centre: Tensor
+    """(M, width), float32: their mean row of the head's weight, weighted by p₀."""
     chosen: Tensor
     """(N,), float32: log p₀ of the written tokens."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that is held."""
-        return (self.hidden, *self.shares, self.chosen)
+        """All that is held, in the order in which a head is made of it."""
+        return (self.hidden, self.words, self.shares, self.rest, self.centre, self.chosen)
 
 
 @torch.no_grad()
 def remember_head(hidden: Tensor, weight: Tensor, bias: Tensor | None, what: Written) -> BaseHead:
     """hidden (M, width), float32; weight (V, width), L; bias (V,) or None."""
     rounded = hidden.to(weight.dtype)
+    parts = _blocks(len(weight), hidden)
     blocks, totals = [], []
-    for part in _blocks(weight, len(hidden)):
+    for part in parts:
         logits = torch.nn.functional.linear(rounded, weight[part]).float()
         logits = (logits if bias is None else logits + bias[part]) / what.temperature
         totals.append(logits.logsumexp(dim=1))
@@ -63,8 +81,19 @@ def remember_head(hidden: Tensor, weight: Tensor, bias: Tensor | None, what: Wri
     total = torch.stack(totals).logsumexp(dim=0)
     chosen = (rounded[what.place].float() * weight[what.targets].float()).sum(dim=1)
     chosen = (chosen if bias is None else chosen + bias[what.targets]) / what.temperature
-    shares = tuple((block.float() - total[:, None]).exp().to(weight.dtype) for block in blocks)
-    return BaseHead(rounded, shares, chosen - total[what.place])
+    words, shares = [], []
+    rest, centre = torch.zeros_like(total), torch.zeros_like(hidden)
+    for part, block in zip(parts, blocks, strict=True):
+        share = (block.float() - total[:, None]).exp()
+        likely = share.amax(dim=0) >= LIKELY
+        words.append(likely.nonzero().squeeze(1) + part.start)
+        shares.append(share[:, likely].to(weight.dtype))
+        share[:, likely] = 0
+        rest += share.sum(dim=1)
+        centre += (share.to(weight.dtype) @ weight[part]).float()
+    centre /= rest[:, None].clamp_min(torch.finfo(rest.dtype).tiny)
+    likely_ones, their_shares = torch.cat(words), torch.cat(shares, dim=1)
+    return BaseHead(rounded, likely_ones, their_shares, rest, centre, chosen - total[what.place])
 
 
 def log_probs_from(hidden: Tensor, base: BaseHead, weight: Tensor, what: Written) -> Tensor:
@@ -75,17 +104,20 @@ def log_probs_from(hidden: Tensor, base: BaseHead, weight: Tensor, what: Written
 class _LogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, base: BaseHead, weight: Tensor, what: Written) -> Tensor:
-        moved = (hidden - base.hidden.float()).to(weight.dtype)
-        mean = torch.zeros_like(hidden) if ctx.needs_input_grad[0] else None
-        total = torch.zeros(len(hidden), device=hidden.device)
-        for part, share in zip(_blocks(weight, len(hidden)), base.shares, strict=True):
-            added = torch.nn.functional.linear(moved, weight[part]).float()
+        difference = hidden - base.hidden.float()
+        moved = difference.to(weight.dtype)
+        share = base.rest * ((base.centre * difference).sum(dim=1) / what.temperature).exp()
+        mean = share[:, None] * base.centre if ctx.needs_input_grad[0] else None
+        total = share
+        for part in _blocks(len(base.words), hidden):
+            rows = weight[base.words[part]]
+            added = torch.nn.functional.linear(moved, rows).float()
             if what.temperature != 1:
                 added.div_(what.temperature)
-            share = added.exp_().mul_(share.float())
-            total += share.sum(dim=1)
+            shares = added.exp_().mul_(base.shares[:, part].float())
+            total = total + shares.sum(dim=1)
             if mean is not None:
-                mean += (share.to(weight.dtype) @ weight[part]).float()
+                mean += (shares.to(weight.dtype) @ rows).float()
         chosen = weight[what.targets].float()
         moved_chosen = (moved[what.place].float() * chosen).sum(dim=1) / what.temperature
         if mean is not None:
@@ -102,9 +134,9 @@ class _LogProbs(torch.autograd.Function):
         return result.index_add_(0, place, gradient[:, None] * chosen), None, None, None
 
 
-def _blocks(weight: Tensor, positions: int) -> Iterator[slice]:
-    size = max(256, BLOCK[weight.is_cuda] // positions)
-    return (slice(start, start + size) for start in range(0, len(weight), size))
+def _blocks(words: int, hidden: Tensor) -> list[slice]:
+    size = max(256, BLOCK[hidden.is_cuda] // len(hidden))
+    return [slice(start, start + size) for start in range(0, words, size)]
 
 
 def is_whole(logits: Tensor, made: Sequence[Tensor]) -> bool:
