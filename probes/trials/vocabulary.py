@@ -110,7 +110,7 @@ class _LogProbs(torch.autograd.Function):
         mean = share[:, None] * base.centre if ctx.needs_input_grad[0] else None
         total = share
         for part in _blocks(len(base.words), hidden):
-            rows = weight[base.words[part]]
+            rows = weight.index_select(0, base.words[part])
             added = torch.nn.functional.linear(moved, rows).float()
             if what.temperature != 1:
                 added.div_(what.temperature)

@@ -17,6 +17,7 @@ from layerpick.training.engine.learner import Learner, Lesson, Rates, lessons_of
 from layerpick.training.engine.policies import Policies
 from layerpick.training.episodes.play import SamplingSettings, play
 from layerpick.training.episodes.trajectory import Trajectory
+from layerpick.training.memory import return_freed_memory
 from layerpick.training.models.loading import LoadedModel
 from layerpick.training.settings import RlSettings
 from layerpick.training.tasks.base import Prompt, Task
@@ -137,12 +138,14 @@ def take_step(
     seed = step_seed(seed, number)
     prompts = task.prompts("train", settings.prompts, seed)
     groups = _sample(policies, alive, task, sampling, prompts, settings.group_size, seed)
+    return_freed_memory()
     sampled = time.perf_counter()
     longest = sampling.max_new_tokens * task.max_turns
     lessons: list[Lesson] = []
     for policy in alive:
         lessons += lessons_of(policy, groups[policy], algorithm, longest)
     losses, broken = learner.update(lessons)
+    return_freed_memory()
     updated = time.perf_counter()
     return Step(prompts, groups, lessons, losses, broken, sampled - start, updated - sampled)
 

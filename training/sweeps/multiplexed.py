@@ -23,6 +23,7 @@ from layerpick.training.engine.policies import FullPolicy, Policies
 from layerpick.training.engine.stacked import SingleLayerPolicies
 from layerpick.training.episodes.play import SamplingSettings
 from layerpick.training.episodes.scoring import HeldOut, HeldOutScore, score_model, score_policies
+from layerpick.training.memory import return_freed_memory
 from layerpick.training.models.defaults import REFERENCE
 from layerpick.training.models.loading import LoadedModel, ModelIdentity
 from layerpick.training.progress import SILENT, Reporter
@@ -111,6 +112,7 @@ def run_pass(bench: Bench, keys: Sequence[RunKey], reporter: Reporter = SILENT) 
     first = keys[0]
     # The pass before has left cycles that hold its policies and their moments.
     gc.collect()
+    return_freed_memory()
     start = time.perf_counter()
     scored = (bench.task, bench.sampling, bench.heldout, step_seed(first.seed, SCORING_STEP))
     name = pass_name(keys)
