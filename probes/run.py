@@ -13,6 +13,7 @@ import torch
 
 from layerpick.probes.base import Measurement, Probe, ProbeCost, ProbeInput, ProbeResult
 from layerpick.training.errors import LayerpickError
+from layerpick.training.memory import return_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ def run_probe(
     they allow, and one measurement less is no reason to give none.
     """
     device = probe_input.model.device
+    return_freed_memory()
     _reset_peak(device)
     start = time.perf_counter()
     try:
