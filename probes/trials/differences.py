@@ -79,7 +79,7 @@ class DifferenceReader(Reader):
                 self._products.take(self._model.layers.prefix(layer) + name, frozen, module)
         return policy
 
-    def _remember(self, text: Text, head: BaseHead | None = None) -> Known:
+    def _remember(self, text: Text) -> Known:
         with self._products.remembering() as more:
             if not self._head_is_whole:
                 batch = text.batch
@@ -88,7 +88,7 @@ class DifferenceReader(Reader):
             else:
                 hidden, weight = self._hidden(text), self._head.weight
                 bias = None if self._head.bias is None else self._head.bias.float()
-                head = head or remember_head(hidden, weight, bias, self._written(text))
+                head = remember_head(hidden, weight, bias, self._written(text))
                 base = log_probs_from(hidden, head, weight, self._written(text))
                 more[HEAD] = head.tensors
         return Known(text, base, (), False, more)
@@ -97,10 +97,10 @@ class DifferenceReader(Reader):
         return replace(known, more={HEAD: known.more[HEAD]} if HEAD in known.more else {})
 
     def _again(self, known: Known, lowest: int) -> Known:
-        head = BaseHead(*known.more[HEAD]) if HEAD in known.more else None
-        with self._starting_at(known, lowest):
-            more = self._remember(known.text, head).more
-        return replace(known, more=more)
+        read = self._hidden if self._head_is_whole else self._logits
+        with self._starting_at(known, lowest), self._products.remembering() as more:
+            read(known.text)
+        return replace(known, more={**more, **known.more})
 
     def _read(self, known: Known) -> Tensor:
         with self._products.against(known.more):

@@ -22,6 +22,9 @@ from layerpick.training.models.loading import LoadedModel
 from layerpick.training.settings import RlSettings
 from layerpick.training.tasks.base import Prompt, Task
 
+LONG_STAGE = 1.0
+"""Seconds of sampling or updating after which handing back what was freed does not show."""
+
 
 @dataclass
 class PolicyRun:
@@ -138,16 +141,22 @@ def take_step(
     seed = step_seed(seed, number)
     prompts = task.prompts("train", settings.prompts, seed)
     groups = _sample(policies, alive, task, sampling, prompts, settings.group_size, seed)
-    return_freed_memory()
     sampled = time.perf_counter()
+    _hand_back_after(sampled - start)
     longest = sampling.max_new_tokens * task.max_turns
     lessons: list[Lesson] = []
     for policy in alive:
         lessons += lessons_of(policy, groups[policy], algorithm, longest)
     losses, broken = learner.update(lessons)
-    return_freed_memory()
     updated = time.perf_counter()
+    _hand_back_after(updated - sampled)
     return Step(prompts, groups, lessons, losses, broken, sampled - start, updated - sampled)
+
+
+def _hand_back_after(seconds: float) -> None:
+    """Hand freed memory back after a stage that took so long; a short one would wait for it."""
+    if seconds >= LONG_STAGE:
+        return_freed_memory()
 
 
 def step_seed(seed: int, step: int) -> int:
