@@ -33,6 +33,9 @@ divisors=(--task math --max-new-tokens 4 --temperature 0.5
   --template 'gcd [12, 18] = 6\ngcd [7, 10] = 1\ngcd [30, 10] = 10\ngcd {numbers} =')
 programs=(--task code --max-new-tokens 7 --dataset "$data/one_step_programs.jsonl" --heldout-prompts 40
   --heldout-samples 8 --template '# minus 4\ndef f(x): return x - 4\n# double\ndef f(x): return x * 2\n{prompt}')
+problems=(--task math --max-new-tokens 9 --temperature 0.7 --dataset "$data/word_problems.jsonl"
+  --heldout-prompts 120 --heldout-samples 4
+  --template 'Tom had 8 apples and ate 3. How many are left? Use 8 and 3.\n8 - 3\nEach of 6 boxes holds 7 eggs. How many eggs are there? Use 6 and 7.\n6 * 7\n{prompt} Use {numbers}.\n')
 corridor=(--task agentic --algorithm gigpo --max-new-tokens 3 --steps 12 --heldout-prompts 100 --env "$data/worlds.py:Corridor"
   --template 'Door 3, wanted 5:\n> up\nDoor 4, wanted 5:\n> up\n\nDoor 17, wanted 16:\n> down\n\nDoor 9, wanted 7:\n> down\nDoor 8, wanted 7:\n> down\n\n{prompt}')
 market=(--task agentic --algorithm gigpo --max-new-tokens 4 --temperature 0.7 --steps 12 --heldout-prompts 100
@@ -49,6 +52,7 @@ measure() {
     smollm2-sums) sweep "$smollm2" sums "${sums[@]}" ;;
     smollm2-sums-dr_grpo) sweep "$smollm2" sums-dr_grpo --algorithm dr_grpo "${sums[@]}" ;;
     smollm2-divisors) sweep "$smollm2" divisors --lr-grid 2e-5,2e-4 --algorithm dr_grpo "${divisors[@]}" ;;
+    smollm2-problems) sweep "$smollm2" problems --lr-grid 2e-5,2e-4 "${problems[@]}" ;;
     smollm2-programs) sweep "$smollm2" programs "${programs[@]}" ;;
     gemma-names) sweep "$gemma" names --lr-grid 1e-5,4e-5 "${names[@]}" ;;
     gemma-market) sweep "$gemma" market --lr-grid 1e-5,4e-5 "${market[@]}" ;;
@@ -56,8 +60,9 @@ measure() {
     gemma-digits) sweep "$gemma" digits "${digits[@]}" ;;
     gemma-digits-dr_grpo) sweep "$gemma" digits-dr_grpo --lr-grid 5e-6,2e-5 --algorithm dr_grpo "${digits[@]}" ;;
     gemma-sums) sweep "$gemma" sums "${sums[@]}" --temperature 0.7 ;;
+    gemma-problems) sweep "$gemma" problems --lr-grid 1e-5,4e-5 "${problems[@]}" ;;
     gemma-programs) sweep "$gemma" programs "${programs[@]}" ;;
-    gemma-divisors) sweep "$gemma" divisors --lr-grid 5e-6,1e-5 "${divisors[@]}" ;;
+    gemma-divisors) sweep "$gemma" divisors --seeds 3 --lr-grid 5e-6,1e-5 "${divisors[@]}" ;;
     *) echo "There is no sweep $1." >&2; exit 2 ;;
   esac
 }
