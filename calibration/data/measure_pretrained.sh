@@ -41,6 +41,8 @@ corridor=(--task agentic --algorithm gigpo --max-new-tokens 3 --steps 12 --heldo
 market=(--task agentic --algorithm gigpo --max-new-tokens 4 --temperature 0.7 --steps 12 --heldout-prompts 100
   --env "$data/worlds.py:Market"
   --template 'Max sells soap. Sue sells wine. Who sells wine?\n> Sue\nTom sells rice. Ann sells fish. Who sells rice?\n> Tom\n\n{prompt}')
+till=(--task agentic --algorithm gigpo --max-new-tokens 3 --temperature 0.7 --env "$data/worlds.py:Till"
+  --template '3 + 5 =\n> 8\n8 - 2 =\n> 6\n\n4 + 3 =\n> 7\n7 - 4 =\n> 3\n\n{prompt}')
 
 measure() {
   case $1 in
@@ -57,6 +59,7 @@ measure() {
     gemma-names) sweep "$gemma" names --lr-grid 1e-5,4e-5 "${names[@]}" ;;
     gemma-market) sweep "$gemma" market --lr-grid 1e-5,4e-5 "${market[@]}" ;;
     gemma-corridor) sweep "$gemma" corridor --lr-grid 1e-5,4e-5 "${corridor[@]}" ;;
+    gemma-till) sweep "$gemma" till --lr-grid 5e-6,2e-5 "${till[@]}" ;;
     gemma-digits) sweep "$gemma" digits "${digits[@]}" ;;
     gemma-digits-dr_grpo) sweep "$gemma" digits-dr_grpo --lr-grid 5e-6,2e-5 --algorithm dr_grpo "${digits[@]}" ;;
     gemma-sums) sweep "$gemma" sums "${sums[@]}" --temperature 0.7 ;;

@@ -25,7 +25,15 @@ def door(seen: str) -> str:
     return "up" if here < wanted else "down"
 
 
-@pytest.mark.parametrize(("name", "answer"), [("Market", seller), ("Corridor", door)])
+def till(seen: str) -> str:
+    """The sum after what goes in or out."""
+    before, sign, change = seen.removesuffix(" =").split()
+    return str(int(before) + int(f"{sign}{change}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"), [("Market", seller), ("Corridor", door), ("Till", till)]
+)
 def test_reading_well_earns_everything(name, answer):
     for seed in range(20):
         world = make_world(f"{WORLDS}:{name}")
@@ -45,3 +53,15 @@ def test_a_wrong_seller_ends_the_episode_with_what_was_earned():
     assert (first.reward, first.done) == (0.5, False)
     second = world.step("Nobody")
     assert (second.reward, second.done) == (0.0, True)
+
+
+def test_a_wrong_sum_ends_the_episode_and_a_right_one_is_carried_on():
+    world = make_world(f"{WORLDS}:Till")
+    first = world.reset(5)
+    right = world.step(till(first))
+    assert (right.reward, right.done) == (0.5, False)
+    assert right.observation.startswith(till(first))
+    assert world.step("0").done
+    world.reset(5)
+    wrong = world.step("0")
+    assert (wrong.reward, wrong.done) == (0.0, True)
