@@ -41,7 +41,7 @@ corridor=(--task agentic --algorithm gigpo --max-new-tokens 3 --steps 12 --heldo
 market=(--task agentic --algorithm gigpo --max-new-tokens 4 --temperature 0.7 --steps 12 --heldout-prompts 100
   --env "$data/worlds.py:Market"
   --template 'Max sells soap. Sue sells wine. Who sells wine?\n> Sue\nTom sells rice. Ann sells fish. Who sells rice?\n> Tom\n\n{prompt}')
-till=(--task agentic --algorithm gigpo --max-new-tokens 3 --temperature 0.7 --env "$data/worlds.py:Till"
+till=(--task agentic --algorithm gigpo --max-new-tokens 3 --temperature 0.7 --env "$data/till.py:Till"
   --template '3 + 5 =\n> 8\n8 - 2 =\n> 6\n\n4 + 3 =\n> 7\n7 - 4 =\n> 3\n\n{prompt}')
 
 measure() {
@@ -73,6 +73,7 @@ measure() {
 # smollm2-corridor (full RL ends at 0.48 whatever the rate and seed, by one constant answer; base 0.43), and
 # the nth word of a list on Gemma (full RL ends where it began, at 0.37, at both rates), and least common
 # multiples of numbers up to 12 (25 different problems are held out, too few), and gemma-market (base 0.41, full RL
-# 0.43 and 0.27 at 1e-5, 0.32 and 0.29 at 4e-5).
-all=(smollm2-{sums,market} {smollm2,gemma}-{digits,programs,divisors,names,digits-dr_grpo})
+# 0.43 and 0.27 at 1e-5, 0.32 and 0.29 at 4e-5), and problems on both (base 0.18 on SmolLM2, 0.13 on Gemma; full RL
+# ends at one rule, the first number minus the second, right for 31 of 120, at almost every rate and seed).
+all=(gemma-till smollm2-{sums,market} {smollm2,gemma}-{digits,programs,divisors,names,digits-dr_grpo})
 for name in "${@:-${all[@]}}"; do measure "$name"; done

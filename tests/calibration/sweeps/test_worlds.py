@@ -8,7 +8,8 @@ import pytest
 from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.training.environments.table import make_world
 
-WORLDS = Path(SHIPPED_SWEEPS).parent / "datasets" / "worlds.py"
+DATASETS = Path(SHIPPED_SWEEPS).parent / "datasets"
+WORLDS, TILL = DATASETS / "worlds.py", DATASETS / "till.py"
 
 
 def seller(seen: str) -> str:
@@ -32,11 +33,12 @@ def till(seen: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "answer"), [("Market", seller), ("Corridor", door), ("Till", till)]
+    ("name", "answer"),
+    [(f"{WORLDS}:Market", seller), (f"{WORLDS}:Corridor", door), (f"{TILL}:Till", till)],
 )
 def test_reading_well_earns_everything(name, answer):
     for seed in range(20):
-        world = make_world(f"{WORLDS}:{name}")
+        world = make_world(name)
         seen, earned, done, turns = world.reset(seed), 0.0, False, 0
         assert world.reset(seed) == seen
         while not done:
@@ -56,7 +58,7 @@ def test_a_wrong_seller_ends_the_episode_with_what_was_earned():
 
 
 def test_a_wrong_sum_ends_the_episode_and_a_right_one_is_carried_on():
-    world = make_world(f"{WORLDS}:Till")
+    world = make_world(f"{TILL}:Till")
     first = world.reset(5)
     right = world.step(till(first))
     assert (right.reward, right.done) == (0.5, False)
