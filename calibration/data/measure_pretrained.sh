@@ -35,7 +35,7 @@ programs=(--task code --max-new-tokens 7 --dataset "$data/one_step_programs.json
   --heldout-samples 8 --template '# minus 4\ndef f(x): return x - 4\n# double\ndef f(x): return x * 2\n{prompt}')
 problems=(--task math --max-new-tokens 9 --temperature 0.7 --dataset "$data/word_problems.jsonl"
   --heldout-prompts 120 --heldout-samples 4
-  --template 'Tom had 8 apples and ate 3. How many are left? Use 8 and 3.\n8 - 3\nEach of 6 boxes holds 7 eggs. How many eggs are there? Use 6 and 7.\n6 * 7\n{prompt} Use {numbers}.\n')
+  --template 'Tom had 8 apples and ate 3. How many are left? Use 8 and 3.\n8 - 3\nEach of 6 boxes holds 7 eggs. How many eggs are there? Use 7 and 6.\n7 * 6\n{prompt} Use {numbers}.\n')
 corridor=(--task agentic --algorithm gigpo --max-new-tokens 3 --steps 12 --heldout-prompts 100 --env "$data/worlds.py:Corridor"
   --template 'Door 3, wanted 5:\n> up\nDoor 4, wanted 5:\n> up\n\nDoor 17, wanted 16:\n> down\n\nDoor 9, wanted 7:\n> down\nDoor 8, wanted 7:\n> down\n\n{prompt}')
 market=(--task agentic --algorithm gigpo --max-new-tokens 4 --temperature 0.7 --steps 12 --heldout-prompts 100
@@ -73,7 +73,7 @@ measure() {
 # smollm2-corridor (full RL ends at 0.48 whatever the rate and seed, by one constant answer; base 0.43), and
 # the nth word of a list on Gemma (full RL ends where it began, at 0.37, at both rates), and least common
 # multiples of numbers up to 12 (25 different problems are held out, too few), and gemma-market (base 0.41, full RL
-# 0.43 and 0.27 at 1e-5, 0.32 and 0.29 at 4e-5), and problems on both (base 0.18 on SmolLM2, 0.13 on Gemma; full RL
-# ends at one rule, the first number minus the second, right for 31 of 120, at almost every rate and seed).
+# 0.43 and 0.27 at 1e-5, 0.32 and 0.29 at 4e-5), and problems on both with the numbers in the order of the text
+# (base 0.18 on SmolLM2, 0.13 on Gemma; full RL ends at one rule, the first minus the second, right for 31 of 120).
 all=(gemma-till smollm2-{sums,market} {smollm2,gemma}-{digits,programs,divisors,names,digits-dr_grpo})
 for name in "${@:-${all[@]}}"; do measure "$name"; done

@@ -2,8 +2,9 @@
 
 python calibration/data/datasets/word_problems.py SVAMP.json > word_problems.jsonl
 
-The two numbers are given beside the problem. A calculation, as `8 - 3`, is read as its number, so
-that a small model can be asked what is to be calculated. SVAMP: arXiv 2103.07191, MIT licence.
+The two numbers are given beside the problem, the larger one first. A calculation, as `8 - 3`,
+is read as its number, so that a small model can be asked what is to be calculated. SVAMP: arXiv
+2103.07191, MIT licence.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def word_problem(row: dict[str, Any]) -> dict[str, str] | None:
     known = len(set(used)) == 2 == len(used) and all(named.count(number) == 1 for number in used)
     if not known or len(prompt) > LONGEST:
         return None
-    numbers = " and ".join(number for number in named if number in used)
+    numbers = " and ".join(sorted(used, key=float, reverse=True))
     return {"prompt": prompt, "numbers": numbers, "answer": f"{row['Answer']:.12g}"}
 
 

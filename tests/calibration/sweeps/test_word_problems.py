@@ -28,6 +28,7 @@ def test_every_problem_is_solved_by_one_operation_on_its_two_numbers_and_a_calcu
     ("body", "equation", "numbers"),
     [
         ("Tom had 8 apples, 5 pears and ate 3 apples", "( 8.0 - 3.0 )", "8 and 3"),
+        ("Tom ate 3 apples of his 12", "( 12.0 - 3.0 )", "12 and 3"),  # the larger one first
         ("Tom had 8 apples, 5 pears and ate 3 apples", "( 8.0 - 4.0 )", None),  # 4 is not named
         ("Tom had 8 apples and then 8 pears", "( 8.0 + 8.0 )", None),  # which 8?
         ("Tom had 8 apples and ate 3, then 2", "( ( 8.0 - 3.0 ) - 2.0 )", None),
