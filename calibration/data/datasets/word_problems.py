@@ -28,7 +28,7 @@ def word_problem(row: dict[str, Any]) -> dict[str, str] | None:
     prompt = " ".join(f"{body} {question}".split())
     named = _NUMBER.findall(prompt)
     used = [f"{float(number):g}" for number in _NUMBER.findall(row["Equation"])]
-    known = len(set(used)) == 2 == len(used) and all(named.count(number) == 1 for number in used)
+    known = len(used) == len(set(used)) == 2 and all(named.count(number) == 1 for number in used)
     if not known or len(prompt) > LONGEST:
         return None
     numbers = " and ".join(sorted(used, key=float, reverse=True))

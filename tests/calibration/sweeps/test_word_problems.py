@@ -1,4 +1,4 @@
-"""The word problems that pretrained models were measured on."""
+"""The word problems for sweeps of pretrained models."""
 
 import json
 from pathlib import Path
