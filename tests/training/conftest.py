@@ -90,6 +90,12 @@ def make_bench():
 
 
 @pytest.fixture
+def letters() -> Task:
+    """One turn, prompts and completions of several lengths."""
+    return Letters(TaskSettings())
+
+
+@pytest.fixture
 def scripted() -> Task:
     """A task whose advantages can be worked out by hand."""
     return Scripted(TaskSettings())

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from layerpick.training.algorithms.table import make_algorithm
-from layerpick.training.batches.packed import pack, packed_log_probs, packs
 from layerpick.training.batches.padded import collate, token_log_probs, token_values
 from layerpick.training.engine.learner import Learner, lessons_of
 from layerpick.training.engine.loop import step_seed, train
@@ -276,24 +275,6 @@ def test_policies_that_break_are_stopped_alone(tiny):
     assert "weights" in runs[2].failure
     harmed, alone = (each.copies[0].trained for each in (policies, unharmed))
     assert relative(*map(without_key_bias, (harmed, alone))) < 1e-5
-
-
-@pytest.mark.parametrize("task", [Vowels, Talk])
-def test_packed_samples_have_the_log_probs_that_they_have_alone(tiny, family, task):
-    model = tiny(family)
-    task = task(TaskSettings())
-    policies = SingleLayerPolicies(model, [0])
-    (groups,) = sampled(policies, task)
-    apart = [[episode] for group in groups for episode in group]
-    device, dtype = torch.device("cpu"), torch.float32
-    batch = collate([episode for group in groups for episode in group], 0, device)
-    expected = token_log_probs(model.model, batch, 1.3)[batch.written]
-    alone = packed_log_probs(model.model, pack(apart, 0, device, dtype), 1.3)
-    assert torch.allclose(alone, expected, atol=1e-4)
-    assert packs(model.model, 0, device, dtype)
-    if getattr(model.model.config, "sliding_window", None) != 8:  # longer than its window
-        packed = packed_log_probs(model.model, pack(groups, 0, device, dtype), 1.3)
-        assert torch.allclose(packed, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["grpo", "dr_grpo"])
