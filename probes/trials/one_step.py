@@ -24,7 +24,7 @@ class OneStepProbe(Probe):
 
     name = "one_step"
     needs = "training"
-    headings: ClassVar[Mapping[str, str]] = {"long_step_normalised_gain": "1-step gain"}
+    headings: ClassVar[Mapping[str, str]] = {"long_step_normalised_gain": "long-step gain"}
     features = score_features("long_step", "after Adam's first step, a long one")
 
     def seconds(self, probe_input: ProbeInput, pace: Pace) -> float:

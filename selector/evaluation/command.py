@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from layerpick.selector.settings import Json
+from layerpick.training.errors import LayerpickError
 
 
 def evaluate(
@@ -71,6 +72,11 @@ asked about it. Beside it stand the rankings that a person would use instead.
     from layerpick.selector.progress import reporting
 
     if race:
+        if out is not None or regressor is not None or leave_out != "model":
+            raise LayerpickError(
+                "--race leaves models out and writes no files: leave --out, --regressor and "
+                "--leave-out out."
+            )
         from layerpick.selector.race.replays import print_replays, replay_races
         from layerpick.selector.race.replays import to_json as replays_to_json
 

@@ -18,11 +18,11 @@ class RaceChoice:
 
     race_budget: Annotated[float, Option(min=1.0)] = 2.5
     """What a race may cost in the mean, in single-layer runs. How many arms set out, and when they
-    leave, is learned from stored sweeps for it."""
+    leave, is learned from stored sweeps for 1.5, 2, 2.5, 3 and 4; the largest not above counts."""
     arms: Annotated[int | None, Option(min=2)] = None
-    """How many arms set out; learned for the budget if left out."""
+    """How many arms (layers, each at one rate) set out; learned for the budget if left out."""
     race_rates: Annotated[
         tuple[float, ...] | None, Option(parser=rates_of("--race-rates"), metavar="<str>")
     ] = None
-    """Learning rates, separated by commas, as 3e-5,1e-4: every layer that is raced is an arm at
-    each of them. One rate if left out."""
+    """Learning rates, separated by commas, as 3e-5,1e-4: a layer is an arm at each of them, as far
+    as --arms goes. One rate if left out."""

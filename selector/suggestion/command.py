@@ -82,7 +82,7 @@ def suggest(
         ),
     ] = None,
     wide: Annotated[
-        bool, typer.Option("--wide", help="All layers and features in the table.")
+        bool, typer.Option("--wide", help="All layers, and up to six features, in the table.")
     ] = False,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder for the results.", file_okay=False)] = Path(
@@ -94,7 +94,7 @@ def suggest(
 
     Samples the model once, probes every layer, from cheap probes to dear ones for up to 10 \
 minutes, and ranks the layers by predicted contribution: the share of the full-parameter RL gain \
-that the layer alone recovers. Ctrl-C answers with what is there. \
+that the layer alone recovers. Once the first level is there, Ctrl-C answers with what is known. \
 Writes suggestion.json, profile.png and report.html.
 
     Examples:

@@ -206,14 +206,15 @@ class Suggestion(Record):
         """The suggestion as indented JSON."""
         return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the JSON, whole or not at all."""
-        write_text(path, self.to_json())
+        write_text(Path(path), self.to_json())
 
 
-def read_suggestion(path: Path) -> Suggestion:
+def read_suggestion(path: Path | str) -> Suggestion:
     """Read a `suggestion.json`. Raises LayerpickError for a file that is none."""
-    if not path.is_file():
+    file = Path(path)
+    if not file.is_file():
         raise LayerpickError(f"The suggestion {path} does not exist.")
     what = f"a suggestion, version {SCHEMA_VERSION}"
-    return read_record(path, Suggestion, what, "make it again with `layerpick suggest`")
+    return read_record(file, Suggestion, what, "make it again with `layerpick suggest`")

@@ -38,7 +38,8 @@ class PaceChoice:
     panel: ClassVar[str] = "Training"
 
     learning_rate: Annotated[float | None, Option(min=1e-12, max=10)] = None
-    """AdamW's rate; the model's own, or one by its size, if left out."""
+    """AdamW's rate; if left out, the one advised with --layer auto or in a race, else the model's
+    own, or one by its size."""
     checkpoint_every: Annotated[int, Option(min=1)] = 10
     """Steps between checkpoints."""
 

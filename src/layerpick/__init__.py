@@ -1,11 +1,12 @@
 """layerpick: which single decoder layer of a language model should reinforcement learning train?
 
-Each command is a function here, with the same name and the same choices:
+Almost every command is a function here, with the same name:
 
     import layerpick
 
     suggestion = layerpick.suggest("Qwen/Qwen3-4B", "math")
-    run = layerpick.train("Qwen/Qwen3-4B", "math", layer=str(suggestion.pick))
+    suggestion.save("suggestion.json")
+    run = layerpick.train("Qwen/Qwen3-4B", "math", suggestion="suggestion.json")
 
 Everything is imported on first use, so that importing layerpick takes no time.
 """

@@ -147,12 +147,18 @@ def put_in(model: LoadedModel, tensors: Mapping[str, Tensor]) -> None:
 
 
 def apply(
-    path: Path, out: Path, base: str | None = None, *, dtype: str | None = None, **loading: Any
+    path: Path | str,
+    out: Path | str,
+    base: str | None = None,
+    *,
+    dtype: str | None = None,
+    **loading: Any,
 ) -> DeltaOrigin:
     """Write the base model with the trained layer merged in as an ordinary Hugging Face folder.
 
     Raises LayerpickError as `load_with_delta` does, and when `out` is something else's folder.
     """
+    path, out = Path(path), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise LayerpickError(f"{out} exists already: give another --out.")
     if dtype is not None and dtype not in DTYPES:

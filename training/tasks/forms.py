@@ -41,10 +41,20 @@ def with_form(task: Task, tokenizer: Any) -> TaskSettings:
     """
     settings = task.settings
     if settings.template is not None:
-        return replace(settings, system=None, instruction=None)
+        return _template_form(settings)
     if task.conversational and getattr(tokenizer, "chat_template", None):
         return _chat_form(task, tokenizer)
     return _plain_form(task)
+
+
+def _template_form(settings: TaskSettings) -> TaskSettings:
+    for option in ("system", "instruction"):
+        if getattr(settings, option):
+            raise LayerpickError(
+                f"A template is the whole prompt, so --{option} has no place beside it: write it "
+                f"into --template, or leave it out."
+            )
+    return replace(settings, instruction=None)
 
 
 def _chat_form(task: Task, tokenizer: Any) -> TaskSettings:

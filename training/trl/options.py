@@ -43,12 +43,12 @@ OWN_OPTIONS = {
 }
 """Fields that an option of layerpick's own sets."""
 REFUSED = {
-    "deepspeed": "training is in one process",
+    "deepspeed": "several processes are DDP or FSDP2 (accelerate launch)",
     "do_eval": "scores are taken before and after",
     "eval_on_start": "scores are taken before and after",
     "eval_strategy": "scores are taken before and after",
-    "fsdp": "training is in one process",
-    "fsdp_config": "training is in one process",
+    "fsdp": "the launcher is told (accelerate launch --use_fsdp --fsdp_version 2)",
+    "fsdp_config": "the launcher is told (accelerate config)",
     "push_to_hub": "nothing is uploaded",
 }
 """Fields that cannot be had, and why."""

@@ -73,8 +73,14 @@ def test_chat_rows_and_templates_are_used_as_they_are(make_chat_tokenizer, chat_
     row = Prompt(chat, {}, "rows.jsonl:2")
     expected = of_messages(tokenizer, chat, **OFF.get(chat_family, {}))
     assert tokens(tokenizer, formed(tokenizer), row) == expected
-    own = formed(tokenizer, template="Q: {prompt}\nA:", system="x", instruction="y")
+    own = formed(tokenizer, template="Q: {prompt}\nA:", instruction="")
     assert tokens(tokenizer, own) == tuple(tokenizer("Q: What is 2 + 3?\nA:")["input_ids"])
+
+
+@pytest.mark.parametrize("option", ["system", "instruction"])
+def test_nothing_is_said_beside_a_template(option):
+    with pytest.raises(LayerpickError, match=f"--{option} has no place beside it"):
+        formed(byte_tokenizer(1000), template="Q: {prompt}\nA:", **{option: "Be brief."})
 
 
 def test_a_chats_end_is_known_from_its_template(make_chat_tokenizer, chat_family):
