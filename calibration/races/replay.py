@@ -16,8 +16,8 @@ from layerpick.calibration.races.curves import SweepCurves
 from layerpick.calibration.races.rule import Raced, RaceRule, learn_rule, run_race
 from layerpick.calibration.sweeps.population import POPULATIONS, Population
 
-BUDGETS = (1.7, 2.5, 4.0)
-"""Single-layer runs."""
+BUDGETS = (1.5, 2.5, 4.0)
+"""Single-layer runs, of those that rules are stored for."""
 HALVING = ((2, "successive halving on reward alone, first cut after 2 steps"), (5, "… after 5"))
 
 
