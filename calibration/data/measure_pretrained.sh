@@ -50,8 +50,8 @@ measure() {
     smollm2-digits-dr_grpo) sweep "$smollm2" digits-dr_grpo --lr-grid 3e-5,1e-4 --algorithm dr_grpo "${digits[@]}" ;;
     smollm2-names) sweep "$smollm2" names --lr-grid 2e-5,2e-4 "${names[@]}" ;;
     smollm2-corridor) sweep "$smollm2" corridor --lr-grid 6e-5,2e-4 "${corridor[@]}" ;;
-    smollm2-market) sweep "$smollm2" market --seeds 3 --lr-grid 2e-5,2e-4 "${market[@]}" ;;
-    smollm2-sums) sweep "$smollm2" sums "${sums[@]}" ;;
+    smollm2-market) sweep "$smollm2" market --lr-grid 2e-5,2e-4 "${market[@]}" ;;
+    smollm2-sums) sweep "$smollm2" sums --seeds 3 "${sums[@]}" ;;
     smollm2-sums-dr_grpo) sweep "$smollm2" sums-dr_grpo --algorithm dr_grpo "${sums[@]}" ;;
     smollm2-divisors) sweep "$smollm2" divisors --lr-grid 2e-5,2e-4 --algorithm dr_grpo "${divisors[@]}" ;;
     smollm2-problems) sweep "$smollm2" problems --lr-grid 2e-5,2e-4 "${problems[@]}" ;;
