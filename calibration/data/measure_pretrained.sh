@@ -51,7 +51,7 @@ measure() {
     smollm2-names) sweep "$smollm2" names --lr-grid 2e-5,2e-4 "${names[@]}" ;;
     smollm2-corridor) sweep "$smollm2" corridor --lr-grid 6e-5,2e-4 "${corridor[@]}" ;;
     smollm2-market) sweep "$smollm2" market --lr-grid 2e-5,2e-4 "${market[@]}" ;;
-    smollm2-sums) sweep "$smollm2" sums --seeds 3 "${sums[@]}" ;;
+    smollm2-sums) sweep "$smollm2" sums "${sums[@]}" ;;
     smollm2-sums-dr_grpo) sweep "$smollm2" sums-dr_grpo --algorithm dr_grpo "${sums[@]}" ;;
     smollm2-divisors) sweep "$smollm2" divisors --lr-grid 2e-5,2e-4 --algorithm dr_grpo "${divisors[@]}" ;;
     smollm2-problems) sweep "$smollm2" problems --lr-grid 2e-5,2e-4 "${problems[@]}" ;;
@@ -60,7 +60,7 @@ measure() {
     gemma-market) sweep "$gemma" market --lr-grid 1e-5,4e-5 "${market[@]}" ;;
     gemma-corridor) sweep "$gemma" corridor --lr-grid 1e-5,4e-5 "${corridor[@]}" ;;
     gemma-till) sweep "$gemma" till --lr-grid 5e-6,2e-5 "${till[@]}" ;;
-    gemma-digits) sweep "$gemma" digits --seeds 3 "${digits[@]}" ;;
+    gemma-digits) sweep "$gemma" digits "${digits[@]}" ;;
     gemma-digits-dr_grpo) sweep "$gemma" digits-dr_grpo --lr-grid 5e-6,2e-5 --algorithm dr_grpo "${digits[@]}" ;;
     gemma-sums) sweep "$gemma" sums "${sums[@]}" --temperature 0.7 ;;
     gemma-problems) sweep "$gemma" problems --lr-grid 1e-5,4e-5 "${problems[@]}" ;;
