@@ -47,8 +47,8 @@ REFUSED = {
     "do_eval": "scores are taken before and after",
     "eval_on_start": "scores are taken before and after",
     "eval_strategy": "scores are taken before and after",
-    "fsdp": "the launcher is told (accelerate launch --use_fsdp --fsdp_version 2)",
-    "fsdp_config": "the launcher is told (accelerate config)",
+    "fsdp": "the launcher sets it up (accelerate launch --use_fsdp --fsdp_version 2)",
+    "fsdp_config": "the launcher sets it up (accelerate config)",
     "push_to_hub": "nothing is uploaded",
 }
 """Fields that cannot be had, and why."""

@@ -171,3 +171,11 @@ def test_a_calibration_that_fails_keeps_the_old_predictor(
     monkeypatch.setattr("pathlib.Path.write_text", broken)
     assert layerpick("calibrate")[0] == 2
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "beside", [("--out", "folder"), ("--leave-out", "task"), ("--regressor", "mine.py:Own")]
+)
+def test_replays_of_races_refuse_what_they_would_ignore(layerpick, beside):
+    code, _, err = layerpick("evaluate", "--race", *beside)
+    assert code == 2 and err.startswith("Error: --race leaves models out and writes no files")
