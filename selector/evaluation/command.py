@@ -62,6 +62,11 @@ asked about it. Beside it stand the rankings that a person would use instead.
 
       layerpick evaluate --race
     """
+    if race and (out is not None or regressor is not None or leave_out != "model"):
+        raise LayerpickError(
+            "--race leaves models out and writes no files: leave --out, --regressor and "
+            "--leave-out out."
+        )
     from rich.console import Console
 
     from layerpick.selector.evaluation import report as evaluate_report
@@ -72,11 +77,6 @@ asked about it. Beside it stand the rankings that a person would use instead.
     from layerpick.selector.progress import reporting
 
     if race:
-        if out is not None or regressor is not None or leave_out != "model":
-            raise LayerpickError(
-                "--race leaves models out and writes no files: leave --out, --regressor and "
-                "--leave-out out."
-            )
         from layerpick.selector.race.replays import print_replays, replay_races
         from layerpick.selector.race.replays import to_json as replays_to_json
 

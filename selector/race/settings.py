@@ -18,7 +18,7 @@ class RaceChoice:
 
     race_budget: Annotated[float, Option(min=1.0)] = 2.5
     """What a race may cost in the mean, in single-layer runs. How many arms set out, and when they
-    leave, is learned from stored sweeps for 1.5, 2, 2.5, 3 and 4; the largest not above counts."""
+    leave, is learned from stored sweeps for a few budgets; the largest not above this counts."""
     arms: Annotated[int | None, Option(min=2)] = None
     """How many arms (layers, each at one rate) set out; learned for the budget if left out."""
     race_rates: Annotated[
