@@ -6,7 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from layerpick.selector.progress import Reporter
-from layerpick.selector.settings import ModelChoice, RlSettings, RolloutChoice, SamplingChoice
+from layerpick.selector.settings import (
+    USUAL_PROMPTS,
+    ModelChoice,
+    RlSettings,
+    RolloutChoice,
+    SamplingChoice,
+)
 from layerpick.selector.suggestion.result import Suggestion, read_suggestion
 from layerpick.selector.suggestion.run import suggest
 from layerpick.selector.training_run.strategy import Strategy
@@ -17,8 +23,6 @@ from layerpick.training.tasks.forms import in_words
 from layerpick.training.tasks.settings import TaskSettings
 
 SUGGESTION_FILE = "suggestion.json"
-FEWEST_PROMPTS = 32
-"""Advice rests on more prompts than a step may have."""
 
 
 def find_suggestion(
@@ -52,7 +56,7 @@ def find_suggestion(
                 settings=settings,
                 algorithm=algorithm,
                 sampling=sampling,
-                rollouts=RolloutChoice(max(rl.prompts, FEWEST_PROMPTS), rl.group_size),
+                rollouts=RolloutChoice(max(rl.prompts, USUAL_PROMPTS), rl.group_size),
                 seed=seed,
                 reporter=reporter,
             )
