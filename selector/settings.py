@@ -30,6 +30,7 @@ __all__ = [
     "Seed",
     "TaskName",
     "TaskSettings",
+    "TrustChoice",
     "rates_of",
 ]
 
@@ -49,17 +50,23 @@ Json = Annotated[bool, Option("--json", help="Print JSON, and nothing else, to s
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadingChoice:
-    """What loading a model may do."""
+class TrustChoice:
+    """What loading a model may run."""
 
     panel: ClassVar[str] = "Model"
 
-    pad_token: str | None = None
-    """Pad token, if the tokenizer has none."""
     allow_pickle: bool = False
     """Accept pickled weights (.bin); loading them can run code."""
     trust_remote_code: bool = False
     """Run code from the model's repository."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingChoice(TrustChoice):
+    """How a model may be loaded to sample from it."""
+
+    pad_token: str | None = None
+    """Pad token, if the tokenizer has none."""
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,8 @@ class Design:
     @property
     def alike(self) -> np.ndarray:
         """(rows,), str: rows of one name are left out together: of a model, or of a data set."""
-        return self.models if len(np.unique(self.models)) >= FEW_MODELS else self.data
+        few = len(np.unique(self.models)) < FEW_MODELS and len(np.unique(self.data)) > 1
+        return self.data if few else self.models
 
 
 def make_design(examples: Sequence[TrainingExample], level: Level) -> Design:

@@ -26,6 +26,7 @@ import numpy as np
 
 from layerpick.calibration.predictors.stored import own_or_shipped
 from layerpick.calibration.sweeps.features import FeatureTable, read_features
+from layerpick.calibration.sweeps.measured import rates_read
 from layerpick.calibration.sweeps.store import read_folder, sweep_folders
 from layerpick.training.errors import LayerpickError
 from layerpick.training.files import write_text
@@ -137,7 +138,7 @@ def read_cases(roots: Sequence[Path]) -> list[RateCase]:
     found = []
     for folder in dict.fromkeys(folder for root in roots for folder in sweep_folders(root)):
         table = read_features(folder)
-        if table is not None and table.one_step_rate and PROBE in table.features:
+        if table and table.one_step_rate and KL_FEATURE in table.features.get(PROBE, {}):
             case = _case(read_folder(folder), table, table.one_step_rate)
             found += [case] if case is not None else []
     return found
@@ -151,8 +152,8 @@ def _case(records: Sequence[RunRecord], table: FeatureTable, rate: float) -> Rat
     for record in records:
         if record.run.layer is not None and record.score is not None:
             scores[record.run.layer][record.run.learning_rate or 0.0].append(record.score)
-    rates = sorted({each for by_rate in scores.values() for each in by_rate})
-    whole = {layer: own for layer, own in sorted(scores.items()) if len(own) == len(rates)}
+    rates = rates_read(records)
+    whole = {layer: own for layer, own in sorted(scores.items()) if own.keys() >= set(rates)}
     gains = np.array([[np.mean(own[each]) - base for each in rates] for own in whole.values()])
     if len(rates) < 2 or not len(gains) or gains.max() <= 0:
         return None

@@ -107,6 +107,8 @@ class Example(TrainingExample):
     """By probe."""
     source: str = ""
     """Data set, generator or world, in words."""
+    folder: Path | None = None
+    """Where it lies."""
     stands_in: bool = False
     """Whether the best layer's gain stands for that of full-parameter RL, which has none."""
 
@@ -170,7 +172,7 @@ def load_examples(roots: Sequence[Path]) -> Loaded:
             left_out.append(f"{folder}: {reason}")
             continue
         seen[reading.settings] = folder
-        example = make_example(reading, table, records)
+        example = replace(make_example(reading, table, records), folder=folder)
         if reading.refusal is None:
             examples.append(example)
         else:
@@ -178,13 +180,16 @@ def load_examples(roots: Sequence[Path]) -> Loaded:
             if reading.nothing_gained is None:
                 ranked_only.append(example)
     own = {each.about for each in (*examples, *ranked_only) if each.rates == "own"}
-    shared = [each for each in examples if each.rates == "shared" and each.about in own]
+    found = (*examples, *ranked_only)
+    shared = [each for each in found if each.rates == "shared" and each.about in own]
     left_out += [
         f"{each.name} at a shared learning rate: it was measured again at a rate for each policy."
         for each in shared
     ]
-    kept = tuple(each for each in examples if each not in shared)
-    return Loaded(kept, tuple(left_out), tuple(ranked_only))
+    kept, kept_ranked = (
+        tuple(each for each in some if each not in shared) for some in (examples, ranked_only)
+    )
+    return Loaded(kept, tuple(left_out), kept_ranked)
 
 
 def make_example(reading: Reading, table: FeatureTable, records: Sequence[RunRecord]) -> Example:

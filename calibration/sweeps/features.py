@@ -60,6 +60,17 @@ class FeatureTable(Record):
                     raise ValueError(f"{probe}.{name} has {len(values)} of {self.layers} layers")
         return self
 
+    def joined(self, later: FeatureTable) -> FeatureTable:
+        """These features and those of other probes, measured later."""
+        return self.model_copy(
+            update={
+                "one_step_rate": self.one_step_rate or later.one_step_rate,
+                "costs": {**later.costs, **self.costs},
+                "features": {**later.features, **self.features},
+                "failures": {**later.failures, **self.failures},
+            }
+        )
+
 
 def write_features(table: FeatureTable, folder: Path) -> None:
     """Write `features.json` into a folder, whole or not at all."""

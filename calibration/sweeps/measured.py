@@ -190,7 +190,7 @@ def read_sweep(records: Sequence[RunRecord]) -> Reading:
 
     Raises LayerpickError when the base score, the full run or every layer is missing.
     """
-    grid = _grid(records)
+    grid = rates_read(records)
     base = _at_one_rate([record for record in records if record.run.kind == "base"])
     full = [record for record in records if record.run.kind == "full"]
     together = _measured(full, grid)
@@ -227,16 +227,18 @@ def read_sweep(records: Sequence[RunRecord]) -> Reading:
     )
 
 
-def _grid(records: Sequence[RunRecord]) -> tuple[float, ...]:
-    """The rates to read, ascending: all that policies were trained at, or the shared one.
+def rates_read(records: Sequence[RunRecord]) -> tuple[float, ...]:
+    """The rates to read, ascending: those of the sweep's grid, or the shared one.
 
-    A shared one is that of the layers, or else that of the full run with most seeds.
+    The grid is what the full runs were trained at, for a race leaves layers at a rate of its own.
+    A shared rate is that of the layers, or else that of the full run with most seeds.
     """
-    runs = [record for record in records if record.run.kind == "layer"]
-    if records[0].settings.rates == "own" or not runs:
-        runs += [record for record in records if record.run.kind == "full"]
+    own = records[0].settings.rates == "own"
+    by_kind = {kind: [r for r in records if r.run.kind == kind] for kind in ("full", "layer")}
+    first, second = ("full", "layer") if own else ("layer", "full")
+    runs = by_kind[first] or by_kind[second]
     rates = [record.run.learning_rate for record in runs if record.run.learning_rate is not None]
-    if records[0].settings.rates == "own":
+    if own:
         return tuple(sorted(set(rates)))
     return (max(set(rates), key=lambda rate: (rates.count(rate), -rate)) if rates else 0.0,)
 

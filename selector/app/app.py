@@ -83,6 +83,9 @@ def run(arguments: list[str] | None = None) -> int:
     So is what the machine refuses: a full disk, no memory, a place that may not be written. Any
     other exception is a mistake of ours and goes on.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know fewer signs than we use
             stream.reconfigure(errors="replace")

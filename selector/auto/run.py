@@ -103,7 +103,8 @@ def auto(
     heldout = heldout or HeldOutChoice()
     choice, reporter = choice or TrainingChoice(), reporter or Silent()
     racing = racing or RaceChoice()
-    choice = check_options(strategy, choice, racing)  # nothing wrong should wait for the model
+    # Nothing wrong should wait for the model.
+    choice = check_options(strategy, choice, racing, rl.steps)
 
     def load() -> Bench:
         prepared = prepare(model, task, settings, sampling)

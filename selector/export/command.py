@@ -10,7 +10,7 @@ import typer
 
 from layerpick.selector.export.table import TARGETS
 from layerpick.selector.options import with_groups
-from layerpick.selector.settings import Json, LoadingChoice
+from layerpick.selector.settings import Json, TrustChoice
 
 
 @with_groups
@@ -22,7 +22,7 @@ def export(
         ),
     ],
     to: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.", show_default=False)],
-    loading: LoadingChoice,
+    trust: TrustChoice,
     layer: Annotated[
         str | None,
         typer.Option(
@@ -64,8 +64,8 @@ for.
         layer=layer,
         out=out,
         base=base,
-        allow_pickle=loading.allow_pickle,
-        trust_remote_code=loading.trust_remote_code,
+        allow_pickle=trust.allow_pickle,
+        trust_remote_code=trust.trust_remote_code,
     )
     if as_json:
         sys.stdout.write(report.to_json(exported))

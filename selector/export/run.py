@@ -71,12 +71,12 @@ def export(
     names = layer_names(
         folder, layer or _layers(source), _ranking(source), trust_remote_code=trust_remote_code
     )
-    plan = _plan(source, folder, names)
+    plan = _plan(source, folder, names, picked=layer in (None, "auto"))
     if layer is not None:
         plan = replace(plan, reason=f"Chosen by --layer {layer}.")
     notes: tuple[str, ...] = ()
     if target.WANTS_ROWS:
-        plan, notes = _with_rows(plan, source, folder)
+        plan, notes = _with_rows(plan, source, folder, trust_remote_code)
     place = out or (what if what.is_dir() else what.parent) / "export" / to
     texts = {place / name: text for name, text in target.files(plan).items()}
     for path, text in texts.items():
@@ -105,8 +105,10 @@ def _ranking(source: Suggestion | RunDescription) -> tuple[int, ...] | None:
     return None
 
 
-def _plan(source: Suggestion | RunDescription, folder: ModelFolder, names: LayerNames) -> Plan:
-    """Everything but the rows."""
+def _plan(
+    source: Suggestion | RunDescription, folder: ModelFolder, names: LayerNames, *, picked: bool
+) -> Plan:
+    """Everything but the rows; a suggestion's rate is advised for the layer that it has picked."""
     defaults = read_defaults(folder.path, _task(source))
     shared: dict[str, Any] = {
         "model": folder.name if folder.revision else str(folder.path),
@@ -115,14 +117,15 @@ def _plan(source: Suggestion | RunDescription, folder: ModelFolder, names: Layer
         "task": _task(source),
     }
     if isinstance(source, Suggestion):
-        picked, rollouts = source.layers[source.pick], source.rollouts
+        first, rollouts = source.layers[source.pick], source.rollouts
+        advised = source.learning_rate if picked else None
         return Plan(
             **shared,
-            reason=f"Suggested by layerpick: predicted contribution {picked.predicted:.2f} "
-            f"({picked.interval[0]:.2f} … {picked.interval[1]:.2f}), chance of being the best "
-            f"layer {picked.chance_best:.0%}.",
+            reason=f"Suggested by layerpick: predicted contribution {first.predicted:.2f} "
+            f"({first.interval[0]:.2f} … {first.interval[1]:.2f}), chance of being the best layer "
+            f"{first.chance_best:.0%}.",
             algorithm=source.task.algorithm,
-            learning_rate=source.learning_rate or defaults.learning_rate or usual_rate(names.size),
+            learning_rate=advised or defaults.learning_rate or usual_rate(names.size),
             steps=STEPS,
             prompts=PROMPTS,
             group_size=rollouts.group_size,
@@ -149,12 +152,12 @@ def _task(source: Suggestion | RunDescription) -> str:
 
 
 def _with_rows(
-    plan: Plan, source: Suggestion | RunDescription, folder: ModelFolder
+    plan: Plan, source: Suggestion | RunDescription, folder: ModelFolder, trust_remote_code: bool
 ) -> tuple[Plan, tuple[str, ...]]:
     """The plan with the rows that a run of `layerpick train` asks, in its order; or why not."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder.path)
+    tokenizer = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=trust_remote_code)
     about = source.task if isinstance(source, Suggestion) else source.settings
     defaults = with_defaults(
         TaskSettings(dataset=about.source), read_defaults(folder.path, plan.task)

@@ -145,7 +145,7 @@ def keep_records(
     # A sweep's settings say by which grid its rates are chosen, a race's do not.
     bench = replace(bench, rates="own", learning_rates=race.rates)
     name = model_label(bench.model.identity)
-    store = FolderStore(sweep_folder(sweeps, name, bench.task.name, bench.algorithm.name))
+    place = sweep_folder(sweeps, name, bench.task.name, bench.algorithm.name)
     runs = [(RunKey(kind="base", seed=race.seed), PolicyRun(), base)]
     for number, score in scores.items():
         arm = race.arms[number]
@@ -153,11 +153,11 @@ def keep_records(
         tokens = sum(step.tokens[number] for step in raced.steps)
         runs.append((key, PolicyRun(raced.curve(number).tolist(), tokens=tokens), score))
     spent = sum(s.sampling_seconds + s.update_seconds for s in raced.steps)
+    arms, seconds = len(race.arms), spent / len(runs)
     try:
+        store = FolderStore(place)
         missing = [each for each in runs if store.read(each[0], bench.run_settings(ENGINE)) is None]
+        if missing:
+            store.write([record(bench, ENGINE, *each, seconds, arms) for each in missing])
     except LayerpickError as error:
         note(f"The finalists are not kept as runs of a sweep: {error}")
-        return
-    if missing:
-        arms, seconds = len(race.arms), spent / len(runs)
-        store.write([record(bench, ENGINE, *each, seconds, arms) for each in missing])

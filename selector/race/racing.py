@@ -54,12 +54,22 @@ class RaceOutcome:
     """An ordinary run folder, for `layerpick apply` and `verify`."""
 
 
-def check_race(choice: RaceChoice, learning_rate: float | None) -> None:
-    """Raise LayerpickError for options that contradict each other."""
+def check_race(choice: RaceChoice, learning_rate: float | None, steps: int) -> None:
+    """Raise LayerpickError for options that contradict each other, and a race that cannot be."""
+    rungs_of(steps)
+    find_rule(next(iter(LEVELS)), choice.race_budget)
     if choice.race_rates and learning_rate is not None:
         raise LayerpickError("--race-rates names the rates: leave --learning-rate out.")
     if processes().count > 1:
         raise LayerpickError("A race trains in one process: start it without `accelerate launch`.")
+
+
+def rungs_of(steps: int) -> tuple[int, ...]:
+    """The steps after which arms are judged. Raises LayerpickError for a race that is too short."""
+    rungs = sorted({round(share * steps) for share in RUNGS} - {0, steps})
+    if len(rungs) < len(RUNGS):
+        raise LayerpickError(f"A race of {steps} steps is too short to judge: use --steps 10.")
+    return tuple(rungs)
 
 
 def race_layers(
@@ -125,7 +135,7 @@ class _Verdict:
     """What is thought of the arms when the race is over."""
 
     order: tuple[int, ...]
-    """Arms whose weights are finite: the winner, then those nearest to it."""
+    """Arms that did not fail: the winner, then those nearest to it."""
     chances: dict[int, float]
     """Of being best among those still in, when last judged."""
     kept: float
@@ -148,9 +158,7 @@ class _Judge:
         cls, suggestion: Suggestion, choice: RaceChoice, rates: Sequence[float], steps: int
     ) -> _Judge:
         """Which arms set out, and when they are judged. Raises LayerpickError for a short race."""
-        rungs = sorted({round(share * steps) for share in RUNGS} - {0, steps})
-        if len(rungs) < len(RUNGS):
-            raise LayerpickError(f"A race of {steps} steps is too short to judge: use --steps 10.")
+        rungs = rungs_of(steps)
         level = next((n for n, e in LEVELS.items() if e.about in suggestion.basis), "backward")
         rule: RaceRule = find_rule(level, choice.race_budget)
         if choice.arms is not None:
@@ -159,7 +167,7 @@ class _Judge:
         predicted = np.array([suggestion.layers[layer].predicted for layer, _ in policies])
         chosen = np.sort(rule.start(predicted))
         arms = tuple(Arm(layer=policies[i][0], learning_rate=policies[i][1]) for i in chosen)
-        return cls(rule, arms, predicted[chosen], tuple(rungs))
+        return cls(rule, arms, predicted[chosen], rungs)
 
     def stay(
         self, rung: int, alive: Sequence[int], curves: np.ndarray, headroom: float
@@ -177,7 +185,7 @@ class _Judge:
         foretold: dict[int, float] = {}
         kept = 1.0
         for rung, done in enumerate((*self.rungs, len(raced.steps))):
-            alive = [arm for arm, steps in raced.lengths.items() if steps >= done]
+            alive = [arm for arm in raced.lengths if raced.passed(arm, done)]
             if done == len(raced.steps):
                 alive = [arm for arm in alive if arm in raced.finalists]
             if len(alive) == 1:
@@ -190,7 +198,9 @@ class _Judge:
             last = done == len(raced.steps)
             stay = np.arange(len(mean)) == mean.argmax() if last else self.rule.keep(mean, found)
             kept *= float(found[stay].sum())
-        whole = [arm for arm in raced.lengths if raced.policies.finite(arm)]
+        whole = [
+            arm for arm in raced.lengths if arm not in raced.failures and raced.policies.finite(arm)
+        ]
         order = sorted(
             whole, key=lambda arm: (-raced.lengths[arm], -foretold.get(arm, 0.0), -chances[arm])
         )

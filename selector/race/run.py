@@ -47,7 +47,7 @@ def race(
     model = model if isinstance(model, ModelChoice) else ModelChoice(model)
     settings, rl, choice = settings or TaskSettings(), rl or RlSettings(), choice or PaceChoice()
     racing, reporter = racing or RaceChoice(), reporter or Silent()
-    check_race(racing, choice.learning_rate)  # nothing wrong should wait for the model
+    check_race(racing, choice.learning_rate, rl.steps)  # nothing wrong should wait for the model
     prepared = prepare(model, task, settings, sampling)
     bench = make_bench(prepared, algorithm, rl, heldout or HeldOutChoice(), choice.learning_rate)
     place = out or default_out(bench, RACE, seed)

@@ -12,7 +12,12 @@ from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.predictors.candidates import with_own
 from layerpick.calibration.predictors.choice import lessons
 from layerpick.calibration.predictors.levels import LEVELS, Level
-from layerpick.calibration.predictors.rates import learn_rates, read_cases, write_rates
+from layerpick.calibration.predictors.rates import (
+    StoredRates,
+    learn_rates,
+    read_cases,
+    write_rates,
+)
 from layerpick.calibration.predictors.regressors import Regressor
 from layerpick.calibration.predictors.stored import (
     StoredPredictor,
@@ -83,8 +88,8 @@ def calibrate(
     shipped = load_examples([SHIPPED_SWEEPS]).rankable
     loaded = load_examples([SHIPPED_SWEEPS, *own])
     examples = loaded.rankable
-    known = {(each.about, each.rates) for each in shipped}
-    added = tuple(each for each in examples if (each.about, each.rates) not in known)
+    known = {each.folder for each in shipped}
+    added = tuple(each for each in examples if each.folder not in known)
     notes = list(loaded.left_out)
     for sentence in notes:
         reporter.note(f"Left out: {sentence}")
@@ -112,11 +117,13 @@ def calibrate(
         made.append((predictor, *changes))
     if not made:
         raise LayerpickError(notes[-1] if notes else "No sweep has the probes of a level.")
-    _learn_rates([SHIPPED_SWEEPS, *own], folder, reporter)
+    rates = _rates([SHIPPED_SWEEPS, *own], reporter)
     if races:
         levels = [LEVELS[name] for name in RACED_LEVELS]
         done = reporter.stage("learning races", steps(loaded.examples, "model", levels))
         write_rules(learn_races(loaded.examples, [SHIPPED_SWEEPS, *own], done), folder)
+    if rates is not None:
+        write_rates(rates, folder)
     return Calibrated(
         predictors=tuple(
             NewPredictor(
@@ -135,11 +142,12 @@ def calibrate(
     )
 
 
-def _learn_rates(roots: Sequence[Path], folder: Path, reporter: Reporter) -> None:
+def _rates(roots: Sequence[Path], reporter: Reporter) -> StoredRates | None:
     try:
-        write_rates(learn_rates(read_cases(roots)), folder)
+        return learn_rates(read_cases(roots))
     except LayerpickError as error:
         reporter.note(str(error))
+        return None
 
 
 def _changes(

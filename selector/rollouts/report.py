@@ -34,8 +34,10 @@ def sentences(shown: ShownRollouts) -> list[str]:
     lines = [f"Prompts: {shown.task.prompt_form}."]
     if shown.task.note:
         lines.append(shown.task.note)
+    count, all_of_them = len(shown.rollouts), shown.completions
+    which = "" if count == all_of_them else f" of {all_of_them:,}; of all {all_of_them:,}"
     lines.append(
-        f"{len(shown.rollouts)} completions shown: mean reward {shown.mean_reward:.2f}; "
+        f"{count} completions shown{which}: mean reward {shown.mean_reward:.2f}; "
         f"{shown.cut:.0%} cut off at {shown.max_new_tokens:,} tokens, {shown.readable:.0%} with an "
         f"answer that can be read; temperature {shown.temperature:g}."
     )

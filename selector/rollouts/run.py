@@ -37,6 +37,7 @@ class ShownRollouts(Record):
     task: TaskSummary
     max_new_tokens: int
     temperature: float
+    completions: int = Field(description="sampled, or in the file; the shares are of all")
     mean_reward: float
     cut: float = Field(description="share of completions cut off")
     readable: float = Field(description="share with an answer that could be read")
@@ -72,6 +73,7 @@ def rollouts(
         task=summaries.task(prepared.task, algorithm),
         max_new_tokens=found.origin.max_new_tokens,
         temperature=found.origin.temperature,
+        completions=len(told),
         mean_reward=found.mean_reward,
         cut=found.cut,
         readable=share_readable(told),

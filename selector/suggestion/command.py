@@ -137,12 +137,15 @@ Writes suggestion.json, profile.png and report.html.
             seed=seed,
             reporter=reporter,
         )
+    # First the answer: a full disk should not cost it.
+    if as_json:
+        sys.stdout.write(suggestion.to_json())
+    else:
+        print_suggestion(suggestion, Console(), wide)
     suggestion.save(out / "suggestion.json")
     draw_suggestion(suggestion, out / "profile.png")
     write_page(suggestion_page(suggestion), out / REPORT)
     if as_json:
-        sys.stdout.write(suggestion.to_json())
         return
-    print_suggestion(suggestion, Console(), wide)
     written = (str(out / name) for name in ("suggestion.json", "profile.png", REPORT))
     print(f"Written: {', '.join(written)}", file=sys.stderr)

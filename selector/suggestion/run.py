@@ -77,7 +77,9 @@ def suggest(
     identity = prepared.model.identity
     data = prepared.task.fingerprint()
     name = prepared.task.name
-    sweep = find_measured(identity.name, identity.weights_hash, name, chosen.name, data)
+    sweep = find_measured(
+        identity.name, identity.weights_hash, name, chosen.name, data, note=reporter.note
+    )
     pick = prediction.pick
     return Suggestion(
         pick=pick,

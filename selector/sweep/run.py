@@ -94,13 +94,13 @@ def measure_sweep(
         folder = sweep_folder(root, run.model, run.task, run.algorithm, choice.name)
         records = complete_sweep(facts, plan, FolderStore(folder), passes, reporter)
         known = read_features(folder)
-        wanted = {find_probe(name).name for name in probes}
-        if wanted and not (known is not None and wanted <= set(known.costs)):
+        lacking = tuple(n for n in probes if not known or find_probe(n).name not in known.costs)
+        if lacking:
             rollouts = RolloutChoice(choice.probe_prompts, rl.group_size)
             rate = _shared_rate(records) if choice.shared_lr else None
-            table = passes.call(features_of, rollouts, probes, rate)
+            table = passes.call(features_of, rollouts, lacking, rate)
             if table is not None:
-                write_features(table, folder)
+                write_features(known.joined(table) if known else table, folder)
     return folder
 
 

@@ -61,7 +61,12 @@ def find_suggestion(
                 reporter=reporter,
             )
             suggestion.save(kept)
-    check_suggestion(suggestion, bench)
+    remedy = (
+        "make one for what is trained, or leave --suggestion out"
+        if given is not None
+        else f"use another --out, or delete {kept}"
+    )
+    check_suggestion(suggestion, bench, remedy)
     return suggestion
 
 
@@ -74,7 +79,7 @@ def at_advised_rate(
     return replace(bench, learning_rates=(advice.learning_rate,))
 
 
-def check_suggestion(suggestion: Suggestion, bench: Bench) -> None:
+def check_suggestion(suggestion: Suggestion, bench: Bench, remedy: str) -> None:
     """Raise LayerpickError when a suggestion is about something else than this bench."""
     wanted = {
         "weights": (suggestion.model.weights_hash, bench.model.identity.weights_hash),
@@ -88,6 +93,6 @@ def check_suggestion(suggestion: Suggestion, bench: Bench) -> None:
     for what, (suggested, trained) in wanted.items():
         if suggested != trained:
             raise LayerpickError(
-                f"The suggestion is about other {what} ({suggested:.40}, not {trained:.40}): make "
-                f"one for what is trained, or leave --suggestion out."
+                f"The suggestion is about other {what} ({suggested:.40}, not {trained:.40}): "
+                f"{remedy}."
             )

@@ -93,7 +93,8 @@ def train(
     settings, rl = settings or TaskSettings(), rl or RlSettings()
     choice, reporter = choice or TrainingChoice(), reporter or Silent()
     racing = racing or RaceChoice()
-    choice = check_options(strategy, choice, racing)  # nothing wrong should wait for the model
+    # Nothing wrong should wait for the model.
+    choice = check_options(strategy, choice, racing, rl.steps)
     join(model.device)
     prepared = prepare(model, task, settings, sampling)
     bench = make_bench(prepared, algorithm, rl, heldout or HeldOutChoice(), choice.learning_rate)
@@ -123,7 +124,7 @@ def train(
 
 
 def check_options(
-    strategy: StrategyChoice, choice: TrainingChoice, racing: RaceChoice
+    strategy: StrategyChoice, choice: TrainingChoice, racing: RaceChoice, steps: int
 ) -> TrainingChoice:
     """The training options as they hold: a race trains with this package's own engine.
 
@@ -131,7 +132,7 @@ def check_options(
     """
     check_choice(strategy)
     if strategy.layer == RACE:
-        check_race(racing, choice.learning_rate)
+        check_race(racing, choice.learning_rate, steps)
         choice = replace(choice, engine="own")
     elif racing != RaceChoice():
         raise LayerpickError("--race-budget, --arms and --race-rates belong to --layer race.")

@@ -107,4 +107,5 @@ def _rank(choice: StrategyChoice, bench: Bench, advise: Callable[[], Suggestion]
         )
     scores = {layer: measured.score.mean for layer, measured in reading.layers.items()}
     order = sorted(scores, key=lambda layer: -scores[layer])
-    return _Ranking(tuple(order), f"a measured sweep ({choice.by_sweep})")
+    other = "" if reading.settings.data_hash == settings.data_hash else " of other data"
+    return _Ranking(tuple(order), f"a measured sweep{other} ({choice.by_sweep})")

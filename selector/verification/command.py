@@ -13,7 +13,7 @@ from layerpick.selector.settings import Json
 if TYPE_CHECKING:
     from layerpick.selector.verification.result import Verification
 
-JSON_FILE, PICTURE = "verification.json", "verification.png"
+JSON_FILE, PICTURE, PAGE = "verification.json", "verification.png", "verification.html"
 
 
 def verify(
@@ -42,8 +42,8 @@ def verify(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for verification.json and verification.png; beside what is verified if "
-            "left out.",
+            help="Folder for verification.json, .png and .html; beside what is verified if left "
+            "out.",
             file_okay=False,
             show_default=False,
         ),
@@ -74,16 +74,16 @@ the measured layers, and its regret.
     from layerpick.selector.verification.report import print_verification
 
     print_verification(found, Console())
-    print(f"Written: {JSON_FILE}, {PICTURE} and report.html in {place}", file=sys.stderr)
+    print(f"Written: {JSON_FILE}, {PICTURE} and {PAGE} in {place}", file=sys.stderr)
 
 
 def write(found: Verification, place: Path) -> None:
     """Keep a verification as JSON, as a picture and as a page."""
-    from layerpick.selector.pages.html import REPORT, write_page
+    from layerpick.selector.pages.html import write_page
     from layerpick.selector.verification.page import verification_page
     from layerpick.selector.verification.picture import draw_verification
     from layerpick.training.files import write_text
 
     write_text(place / JSON_FILE, found.model_dump_json(indent=2) + "\n")
     draw_verification(found, place / PICTURE)
-    write_page(verification_page(found), place / REPORT)
+    write_page(verification_page(found), place / PAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,17 +46,22 @@ def find_measured(
     algorithm: str,
     data_hash: str,
     own: Path = OWN_SWEEPS,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Sweep | None:
     """A measured sweep of this model, task, algorithm and data: published, shipped, or one's own.
 
     Its `source` says whose it is. A sweep whose contributions are not defined does not count, nor
-    does one of other data, but for published ones.
+    does one of other data, but for published ones. What cannot be read is none: `note` is told why.
     """
     published = find_sweep(name, task, algorithm)
     if published is not None:
         return published
     for root, whose in ((SHIPPED_SWEEPS, "shipped with layerpick"), (own, f"found in {own}")):
-        reading = find_reading(root, weights_hash, task, algorithm, data_hash)
+        try:
+            reading = find_reading(root, weights_hash, task, algorithm, data_hash)
+        except LayerpickError as error:
+            note(f"No measured sweep is set beside the prediction: {error}")
+            continue
         if reading is None or reading.settings.data_hash != data_hash:
             continue
         if reading.refusal is None:

@@ -31,7 +31,7 @@ def gain_in_words(found: Verification) -> str:
     """Which gain a contribution is a share of; that of another kind of run says so."""
     if not found.differences:
         return "the full-parameter gain"
-    return f"the full-parameter gain of a sweep with other settings ({_differences(found)})"
+    return f"a full-parameter gain measured with other settings ({_differences(found)})"
 
 
 def sentences(found: Verification) -> list[str]:
@@ -62,7 +62,7 @@ def sentences(found: Verification) -> list[str]:
         )
     if found.differences:
         told = escape(_differences(found))
-        lines.append(f"The run was not measured as the sweep was: {told}.")
+        lines.append(f"[bold]Measured with other settings:[/bold] {told}.")
     return lines
 
 

@@ -62,6 +62,6 @@ class Verification(Record):
     rank_correlation: float | None = Field(description="Spearman, predicted against measured")
     noise_ceiling: float | None = Field(description="what a repeated sweep reaches")
     differences: tuple[str, ...] = Field(
-        description="settings in which the run is not the sweep's; empty where there is no run"
+        description="settings in which what was picked and what it is measured by differ"
     )
     refusal: str | None = Field(description="why contributions mean nothing here, if so")

@@ -6,6 +6,8 @@ none, from the scores of a run and of full-parameter training.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from layerpick.calibration.sweeps.measured import Reading, no_gain
@@ -31,6 +33,8 @@ MAY_DIFFER = {"engine", "dtype", "model", "revision", "rates"}
 def verify_suggestion(suggestion: Suggestion, reading: Reading) -> Verification:
     """The suggestion's layers against a sweep of the same model, task and algorithm.
 
+    One of other data or prompts says so in `differences`.
+
     Raises LayerpickError when the sweep is about something else, or lacks the pick.
     """
     model, task, pick = suggestion.model, suggestion.task, suggestion.pick
@@ -40,7 +44,11 @@ def verify_suggestion(suggestion: Suggestion, reading: Reading) -> Verification:
             f"The sweep has not measured layer {pick}, the pick: run `layerpick sweep "
             f"--layers {pick}` in its folder."
         )
-    return _verification(reading, suggestion, pick)
+    found = _verification(reading, suggestion, pick)
+    own = {"data_hash": task.data_hash, "prompt_form": task.prompt_form}
+    pairs = {name: (value, getattr(reading.settings, name)) for name, value in own.items() if value}
+    unequal = {name: pair for name, pair in pairs.items() if pair[1] and pair[0] != pair[1]}
+    return found.model_copy(update={"differences": _told(unequal)})
 
 
 def verify_run(run: RunFolder, suggestion: Suggestion | None, reading: Reading) -> Verification:
@@ -52,7 +60,7 @@ def verify_run(run: RunFolder, suggestion: Suggestion | None, reading: Reading) 
     wanted = description.settings
     _same(reading.settings, wanted.weights_hash, wanted.task, wanted.algorithm)
     if not _alone(description):  # a sweep has no such policy
-        return verify_pair(run, suggestion, reading.full.score)
+        return _against(run, suggestion, reading.full.score, reading.settings, "sweep")
     return _verification(reading, suggestion, _one_layer(description), _OwnRun(description, result))
 
 
@@ -61,12 +69,28 @@ def verify_pair(
 ) -> Verification:
     """A run with a full-parameter run or its score, or with nothing but its own base score.
 
-    Raises LayerpickError when a run is not finished.
+    Raises LayerpickError when a run is not finished, or the full-parameter run is about something
+    else.
     """
+    settings = finished(full)[0].settings if isinstance(full, RunFolder) else None
+    return _against(run, suggestion, full, settings, "full-parameter run")
+
+
+def _against(
+    run: RunFolder,
+    suggestion: Suggestion | None,
+    full: RunFolder | Score | None,
+    measured: RunSettings | None,
+    by: str,
+) -> Verification:
+    """A run with a full-parameter score, and the settings `by` which it was measured, if known."""
     description, result = finished(run)
     pick, own = _one_layer(description), _OwnRun(description, result)
     suggestion = suggestion if _alone(description) else None  # predictions are for single layers
-    whole = _whole(full, description.settings)
+    settings = description.settings
+    if measured is not None:
+        _same(measured, settings.weights_hash, settings.task, settings.algorithm, by)
+    whole = _whole(full, settings)
     gained: Score | None = None
     refusal: str | None = "There is no score of full-parameter training: give --full or --sweep."
     if isinstance(whole, Measured):
@@ -79,9 +103,9 @@ def verify_pair(
     verdict = _verdict(pick, suggestion, own.trained, None if refusal else gained)
     full_score = whole.score if isinstance(whole, Measured) else whole
     return Verification(
-        model=description.settings.model,
-        task=description.settings.task,
-        algorithm=description.settings.algorithm,
+        model=settings.model,
+        task=settings.task,
+        algorithm=settings.algorithm,
         measured_by="one run" if full is None else "one run and the full-parameter score",
         pick=verdict,
         picked=in_words(description.layers, _boost(description)),
@@ -97,7 +121,7 @@ def verify_pair(
         regret=None,
         rank_correlation=None,
         noise_ceiling=None,
-        differences=(),
+        differences=_differences(settings, measured) if measured else (),
         refusal=refusal,
     )
 
@@ -252,25 +276,31 @@ def _one_layer(description: RunDescription) -> int:
     return description.layers[0]
 
 
-def _same(settings: RunSettings, weights_hash: str, task: str, algorithm: str) -> None:
+def _same(
+    settings: RunSettings, weights_hash: str, task: str, algorithm: str, by: str = "sweep"
+) -> None:
     pairs = {
         "weights": (settings.weights_hash, weights_hash),
         "task": (settings.task, task),
         "algorithm": (settings.algorithm, algorithm),
     }
-    for what, (swept, wanted) in pairs.items():
-        if swept != wanted:
+    for what, (found, wanted) in pairs.items():
+        if found != wanted:
             raise LayerpickError(
-                f"The sweep of {settings.model} is about other {what} ({swept:.40}, not "
-                f"{wanted:.40}): give the sweep of what was picked."
+                f"The {by} of {settings.model} is about other {what} ({found:.40}, not "
+                f"{wanted:.40}): give the {by} of what was picked."
             )
 
 
-def _differences(run: RunSettings, sweep: RunSettings) -> tuple[str, ...]:
-    """Settings that a run does not share with its sweep, in words."""
+def _differences(run: RunSettings, measured: RunSettings) -> tuple[str, ...]:
+    """Settings that a run does not share with what it is measured by, in words."""
+    return _told(run.differences(measured))
+
+
+def _told(unequal: Mapping[str, tuple[object, object]]) -> tuple[str, ...]:
     return tuple(
-        f"{name}: {own} here, {swept} in the sweep"
-        for name, (own, swept) in run.differences(sweep).items()
+        f"{name}: {own} here, {other} there"
+        for name, (own, other) in unequal.items()
         if name not in MAY_DIFFER
     )
 

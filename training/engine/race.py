@@ -79,6 +79,7 @@ class RaceStep(Record):
     rewards: dict[int, float]
     """By arm: mean training reward."""
     losses: dict[int, float]
+    """Those that are finite."""
     tokens: dict[int, int]
     """Written."""
     read: dict[int, int]
@@ -107,6 +108,11 @@ class Raced:
         """How many steps each arm took."""
         arms = range(len(self.policies))
         return {arm: sum(arm in step.rewards for step in self.steps) for arm in arms}
+
+    def passed(self, arm: int, done: int) -> bool:
+        """Whether an arm took that many steps and did not fail in them."""
+        taken = self.lengths[arm]
+        return taken > done or (taken == done and arm not in self.failures)
 
     def trained(self, arm: int) -> Mapping[str, nn.Parameter]:
         """What an arm has trained, by its names in the model."""
@@ -195,14 +201,20 @@ class _Race:
             number=number,
         )
         episodes = {arm: taken.episodes(arm) for arm in taken.groups}
+        losses = {arm: float(taken.losses[arm]) for arm in episodes}
+        finite = {arm: loss for arm, loss in losses.items() if np.isfinite(loss)}
+        broken = dict.fromkeys(losses.keys() - finite.keys(), "loss")
+        broken |= dict.fromkeys(taken.broken, "gradient")
         self._steps.append(
             RaceStep(
                 step=number + 1,
                 rewards={a: float(np.mean([e.reward for e in own])) for a, own in episodes.items()},
-                losses={arm: float(taken.losses[arm]) for arm in episodes},
+                losses=finite,
                 tokens={arm: sum(e.generated for e in own) for arm, own in episodes.items()},
                 read={arm: sum(len(e.tokens) for e in own) for arm, own in episodes.items()},
-                failed=dict.fromkeys(taken.broken, f"the gradient of step {number} is not finite"),
+                failed={
+                    a: f"the {what} of step {number} is not finite" for a, what in broken.items()
+                },
                 sampling_seconds=taken.sampling_seconds,
                 update_seconds=taken.update_seconds,
             )
@@ -214,9 +226,10 @@ class _Race:
         self._alive = [arm for arm in self._alive if arm not in self._failures]
         if not self._alive:
             raise LayerpickError(
-                "Every arm's gradient has become infinite: race at a smaller --learning-rate."
+                "Every arm's loss or gradient is no longer finite: race at a smaller "
+                "--learning-rate."
             )
-        failed = [f"{self._name(arm)} fails: {self._failures[arm]}." for arm in taken.broken]
+        failed = [f"{self._name(arm)} fails: {why}." for arm, why in self._steps[-1].failed.items()]
         return [*failed, *self._leave(number + 1)]
 
     def _leave(self, done: int) -> list[str]:

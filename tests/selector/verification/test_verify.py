@@ -236,8 +236,8 @@ def test_a_run_against_a_sweep(sweep, tmp_path):
     assert (found.pick.measured, found.pick.error) == pytest.approx(expected, rel=1e-6)
     assert (found.rank, found.best, found.regret, found.share_lost) == (1, 3, 0.0, 0.0)
     assert found.interval_held is False  # 0.45 … 0.75
-    assert found.differences == ("steps: 7 here, 2 in the sweep",)
-    told = "gain of a sweep with other settings (steps: 7 here, 2 in the sweep)"
+    assert found.differences == ("steps: 7 here, 2 there",)
+    told = "gain measured with other settings (steps: 7 here, 2 there)"
     assert told in headline(found)
 
 
@@ -246,7 +246,7 @@ def test_a_run_on_other_prompts_is_not_paired(sweep, tmp_path):
     found = verify_run(run, suggestion(pick=0), reading(sweep))
     assert found.pick.measured == pytest.approx((0.65 - 0.3) / (0.7 - 0.3))
     assert found.pick.error > 0 and found.share_lost_error is None
-    assert found.differences == ("prompts_hash: other here, 01 in the sweep",)
+    assert found.differences == ("prompts_hash: other here, 01 there",)
 
 
 def test_a_sweep_without_contributions_still_ranks(sweep):
