@@ -13,6 +13,7 @@ from layerpick import read_suggestion
 from layerpick.calibration.sweeps.store import read_record
 from layerpick.selector.auto.command import auto
 from layerpick.selector.pages.html import REPORT, render
+from layerpick.selector.progress import Silent
 from layerpick.selector.race.page import race_page
 from layerpick.selector.race.racing import RaceOutcome
 from layerpick.selector.race.report import arms_table, sentences
@@ -20,6 +21,7 @@ from layerpick.selector.race.settings import RaceChoice
 from layerpick.selector.settings import HeldOutChoice, RlSettings
 from layerpick.selector.training_run.command import train
 from layerpick.selector.training_run.settings import PaceChoice, StrategyChoice, TrainingChoice
+from layerpick.training.engine.learner import Learner
 from layerpick.training.errors import LayerpickError
 from layerpick.training.models.loading import load_model
 from layerpick.training.runs.delta import apply, read_delta
@@ -27,6 +29,16 @@ from layerpick.training.runs.delta import apply, read_delta
 RL = RlSettings(steps=10, prompts=4, group_size=4)
 HELD_OUT = HeldOutChoice(12, 2)
 TYPED = ("--steps", 10, "--prompts", 4, "--group-size", 4, "--heldout-prompts", 12)
+
+
+class Listening(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -83,16 +95,10 @@ def test_arms_are_trained_at_the_rate_that_is_advised_unless_one_is_asked_for(ra
 
 
 def test_a_finished_race_is_not_run_again_unless_its_winner_is_lost(raced, tmp_path):
-    notes = []
-
-    class Listening(layerpick.selector.progress.Silent):
-        def note(self, text):
-            notes.append(text)
-
-    folder = raced.place.parent
-    again = race(folder, reporter=Listening()).result
+    heard, folder = Listening(), raced.place.parent
+    again = race(folder, reporter=heard).result
     assert again == raced.result
-    assert notes == [f"{raced.place} is finished; nothing is trained again."]
+    assert heard.notes == [f"{raced.place} is finished; nothing is trained again."]
     before, _ = read_delta(raced.winner.path)
     (raced.winner.path / "layer_delta.safetensors").unlink()
     anew = race(folder).result
@@ -125,6 +131,25 @@ def test_the_winner_has_the_weights_of_its_run_alone(raced, tmp_path):
     assert raced.winner.result().trained.mean == pytest.approx(alone.result.trained.mean, abs=0.05)
     costs = raced.winner.result().cost, alone.result.cost
     assert costs[0].tokens == costs[1].tokens
+
+
+def test_an_arm_that_fails_before_it_is_judged_costs_the_race_nothing_else(tmp_path, monkeypatch):
+    """Nor does a place where finalists cannot be recorded."""
+    update = Learner.update
+
+    def without_the_first(learner, lessons):
+        losses, broken = update(learner, lessons)
+        losses[0] = np.nan
+        return losses, broken
+
+    monkeypatch.setattr(Learner, "update", without_the_first)
+    (tmp_path / "sweeps").write_text("no folder")
+    heard = Listening()
+    result = race(tmp_path, reporter=heard).result
+    failed, *others = result.arms
+    assert failed.failure == "the loss of step 0 is not finite" and failed.steps == 1
+    assert result.winner in {arm.layer for arm in others} and failed.score is None
+    assert any("finalists are not kept as runs of a sweep" in note for note in heard.notes)
 
 
 def test_the_model_card_says_how_it_was_chosen(raced, tmp_path):
@@ -173,6 +198,12 @@ def test_options_that_contradict_each_other():
             layerpick.train(**given)
     with pytest.raises(LayerpickError, match="leave --learning-rate out"):
         layerpick.race(racing=RaceChoice(race_rates=(1e-4,)), choice=PaceChoice(1e-3))
+    for given, match in (
+        ({"rl": RlSettings(steps=5)}, "too short to judge"),
+        ({"racing": RaceChoice(race_budget=1.0)}, "must be at least 1.5"),
+    ):
+        with pytest.raises(LayerpickError, match=match):
+            layerpick.race("no/such-model", **given)
 
 
 def test_the_page_tells_the_race(raced):

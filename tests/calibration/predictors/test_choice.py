@@ -173,6 +173,10 @@ def test_with_few_models_whole_data_sets_are_left_out_too(made_examples):
     assert set(design.sweeps[rows]) == {2, 3}
     lone = make_design(made_examples(4), LEVELS["weights"])
     assert set(lone.groups) == {f"hash-{n}" for n in range(4)}  # each asked one thing of its own
+    shared = [replace(example, data_hash="data") for example in made_examples(4)]
+    together = make_design(shared, LEVELS["weights"])
+    assert set(together.alike) == {f"hash-{n}" for n in range(4)}  # else nothing would be left
+    assert np.isfinite(choose(LeftOut(together), frozenset()).foretold).all()
 
 
 def test_few_models_choose_nothing(made_examples, monkeypatch):

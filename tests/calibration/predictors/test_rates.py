@@ -1,10 +1,14 @@
 """The learning rate that is advised for a layer."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
 from layerpick.calibration.paths import SHIPPED_SWEEPS
 from layerpick.calibration.predictors.rates import (
+    KL_FEATURE,
     STRIDE,
     RateCase,
     advised_rate,
@@ -68,6 +72,17 @@ def test_the_shipped_advice_is_that_of_the_shipped_sweeps(tmp_path, monkeypatch)
     own = learned.model_copy(update={"target": 0.5})
     write_rates(own, tmp_path / "predictors")
     assert load_rates() == own
+
+
+def test_a_probe_that_failed_makes_no_case(tmp_path):
+    (source,) = SHIPPED_SWEEPS.glob("gemma-3*/digits")
+    folder = tmp_path / "gemma" / "digits"
+    shutil.copytree(source, folder)
+    assert len(read_cases([tmp_path])) == 1
+    table = json.loads((folder / "features.json").read_text())
+    del table["features"]["one_step"][KL_FEATURE]
+    (folder / "features.json").write_text(json.dumps(table))
+    assert read_cases([tmp_path]) == []
 
 
 def test_the_probes_stride_is_known_here():

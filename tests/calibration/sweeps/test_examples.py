@@ -93,6 +93,23 @@ def test_sweeps_whose_full_run_collapsed_can_still_be_ranked(made_examples, writ
         assert int(written.contributions.argmax()) in read.best
 
 
+def test_a_collapsed_sweep_at_a_shared_rate_makes_room_for_one_at_own_rates(
+    made_examples, write_sweep, tmp_path
+):
+    (example,) = made_examples(1)
+    for file in write_sweep(example, tmp_path / "shared").glob("full-*.json"):
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps({**record, "score": 0.0, "prompt_scores": [0.0] * 64}))
+    assert len(load_examples([tmp_path / "shared"]).ranked_only) == 1
+    for file in write_sweep(example, tmp_path / "own").glob("*-seed*.json"):
+        record = json.loads(file.read_text())
+        record["settings"]["rates"] = "own"
+        file.write_text(json.dumps(record))
+    loaded = load_examples([tmp_path / "shared", tmp_path / "own"])
+    assert [each.rates for each in loaded.rankable] == ["own"]
+    assert any("measured again at a rate for each policy" in each for each in loaded.left_out)
+
+
 def test_layers_not_measured_are_not_numbers(made_examples, write_sweep, tmp_path):
     (example,) = made_examples(1)
     for file in write_sweep(example, tmp_path).glob("layer001*.json"):

@@ -93,6 +93,13 @@ def test_policies_count_once_they_were_trained_at_every_rate(complete):
         read_sweep([r for r in complete if r.run.layer is None or r.run.learning_rate == 1e-5])
 
 
+def test_a_race_leaves_layers_at_a_rate_that_is_not_the_sweeps(complete, own):
+    raced = own("layer", 1, seed=0, rate=3e-5, scores=(0.9,) * 4)
+    before, after = read_sweep(complete), read_sweep([*complete, raced])
+    assert after.learning_rate_grid == GRID and after.unfinished == ()
+    assert after.layers[1].scores.tolist() == before.layers[1].scores.tolist()
+
+
 def test_a_rate_that_fails_in_one_seed_is_not_chosen(complete, own):
     records = [r for r in complete if r.run.layer != 1]
     records += [own("layer", 1, seed, 1e-5, scores=(0.5,) * 4) for seed in (0, 1)]

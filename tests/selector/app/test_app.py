@@ -247,6 +247,21 @@ def test_standard_output_that_is_full_is_said(command):
     assert "No space left on device" in said.stderr
 
 
+def test_standard_output_may_be_closed():
+    said = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" tasks --json >&-', sys.executable, MAIN],
+        capture_output=True,
+        text=True,
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_the_answer_is_there_even_where_nothing_can_be_written(layerpick, arguments, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    code, out, err = layerpick(*arguments, "--json", "--out", str(tmp_path / "file" / "out"))
+    assert code == 2 and "Cannot write" in err and 0 <= json.loads(out)["pick"] < 3
+
+
 def test_a_mistake_of_ours_keeps_its_traceback_and_asks_to_be_reported(monkeypatch, capsys):
     def broken():
         raise ZeroDivisionError("a bug")

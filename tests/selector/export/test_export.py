@@ -56,6 +56,16 @@ def test_other_layers_and_another_place(suggestion, tmp_path):
     assert "Chosen by --layer top:2." in (tmp_path / "mine" / "lora.py").read_text()
 
 
+def test_the_advised_rate_is_the_picks_alone(suggestion):
+    advised = {**json.loads(suggestion.read_text()), "learning_rate": 3.25e-4}
+    suggestion.write_text(json.dumps(advised))
+    written = suggestion.parent / "export" / "axolotl" / "axolotl.yaml"
+    export(suggestion, "--to", "axolotl")
+    assert "0.000325" in written.read_text()
+    export(suggestion, "--to", "axolotl", "--layer", "top:2")
+    assert "0.000325" not in written.read_text()
+
+
 def test_rows_are_those_that_training_asks(settings, few, short, tiny, tmp_path):
     """In its order, as the model reads them."""
     model, sizes = ModelChoice(str(tiny("qwen3").folder)), {"rollouts": few, "sampling": short}

@@ -101,7 +101,7 @@ def test_published_measurements_are_shown_with_their_source(
     from layerpick.calibration.sweeps.published import find_sweep
 
     found = find_sweep("Qwen/Qwen3-1.7B-Base", "math", "grpo")
-    monkeypatch.setattr(suggesting, "find_measured", lambda *_: found)
+    monkeypatch.setattr(suggesting, "find_measured", lambda *_, **__: found)
     suggestion = run(tiny, settings, few, short)
     assert [layer.measured for layer in suggestion.layers] == pytest.approx(
         [found.contribution(layer) for layer in range(3)]

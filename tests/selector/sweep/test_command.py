@@ -97,6 +97,10 @@ def test_features_are_kept_beside_the_runs_and_measured_once(layerpick, tmp_path
     before = (folder / FEATURES_FILE).stat().st_mtime_ns
     layerpick("--device", "cpu", *options, "--probes", "gradient")
     assert (folder / FEATURES_FILE).stat().st_mtime_ns == before
+    layerpick("--device", "cpu", *options, "--probes", "weights,hidden")
+    more = read_features(folder)
+    assert set(more.features) == set(more.costs) == {"weights", "gradient", "hidden"}
+    assert all(more.features[probe] == values for probe, values in table.features.items())
     (folder / FEATURES_FILE).write_text("{}")
     with pytest.raises(LayerpickError, match="a table of features"):
         layerpick("--device", "cpu", *options, "--probes", "gradient")

@@ -249,6 +249,22 @@ def test_a_run_on_other_prompts_is_not_paired(sweep, tmp_path):
     assert found.differences == ("prompts_hash: other here, 01 there",)
 
 
+def test_what_was_measured_otherwise_is_told(sweep, tmp_path):
+    other = suggestion()
+    other = other.model_copy(update={"task": other.task.model_copy(update={"data_hash": "xy"})})
+    found = verify_suggestion(other, reading(sweep))
+    assert found.differences == ("data_hash: xy here, cd there",)
+    assert "Measured with other settings:[/bold] data_hash" in " ".join(sentences(found))
+    assert verify_suggestion(suggestion(), reading(sweep)).differences == ()
+    two = finished_run(tmp_path / "two", (1, 3), steps=7)
+    assert verify_run(two, None, reading(sweep)).differences == ("steps: 7 here, 2 there",)
+    full = finished_run(tmp_path / "full", layers=None, trained=FULL, weights_hash="xy")
+    with pytest.raises(LayerpickError, match="full-parameter run of tiny is about other weights"):
+        verify_pair(two, None, full)
+    longer = finished_run(tmp_path / "longer", layers=None, trained=FULL, steps=9)
+    assert verify_pair(two, None, longer).differences == ("steps: 7 here, 9 there",)
+
+
 def test_a_sweep_without_contributions_still_ranks(sweep):
     (folder,) = sweep.glob("*/*")
     (folder / "full-lr0.001-seed0.json").unlink()
@@ -294,6 +310,11 @@ def test_of_several_data_sets_the_one_asked_for_is_found(sweep):
         assert list(find_measured("tiny", "ab", "math", "grpo", data, sweep).layers) == layers
     assert find_reading(sweep, "ab", "math", "grpo", "third").settings.data_hash == "cd"
     assert find_measured("tiny", "ab", "math", "grpo", "third", sweep) is None
+    notes = []
+    for path in sweep.rglob("full*"):
+        path.unlink()
+    assert find_measured("tiny", "ab", "math", "grpo", "cd", sweep, notes.append) is None
+    assert len(notes) == 1 and "no finished full run yet" in notes[0]
     with pytest.raises(LayerpickError, match="no name of a folder"):
         sweep_folder(sweep, "tiny", "math", "grpo", "../up")
 
