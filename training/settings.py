@@ -25,4 +25,4 @@ class RlSettings:
     beta: Annotated[float, Option("--beta", "--kl", min=0)] = 0.0
     """Weight of the KL divergence from the base model."""
     max_grad_norm: Annotated[float, Option(min=0)] = 1.0
-    """Largest gradient of a policy, as a 2-norm."""
+    """Largest gradient of a policy, as a 2-norm; 0 for any."""

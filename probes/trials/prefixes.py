@@ -93,7 +93,7 @@ def texts(
             if samples and teaches == any(np.any(sample.advantages) for sample in samples):
                 size = sharing.samples_per_row([sample.trajectory for sample in samples])
                 rows += [samples[start : start + size] for start in range(0, len(samples), size)]
-        for chunk in _chunks(rows, most):
+        for chunk in _chunks(rows, most, sharing):
             yield _text(probe_input, chunk, total, dtype)
 
 
@@ -149,18 +149,24 @@ def _chunk_tokens(probe_input: ProbeInput) -> int:
     return int(np.clip(tokens, FEWEST_TOKENS, CHUNK_TOKENS))
 
 
-def _chunks(rows: Sequence[list[_Sample]], most: int) -> Iterator[list[list[_Sample]]]:
+def _chunks(
+    rows: Sequence[list[_Sample]], most: int, sharing: RowSharing
+) -> Iterator[list[list[_Sample]]]:
     """Consecutive rows that fill a padded batch of at most `most` tokens, or single prompts.
 
-    The samples of a prompt stay together: they are judged together.
+    The samples of a prompt stay together: they are judged together. Prompts whose rows are longer
+    than a window of attention stand by themselves: see `RowSharing.windowed`.
     """
     chunk: list[list[_Sample]] = []
     longest = 0
+    windowed = False
     for _, own in groupby(rows, key=lambda row: row[0].trajectory.group):
         prompt = list(own)
         length = max(columns([sample.trajectory for sample in row]) for row in prompt)
-        longest = max(longest, length)
-        if chunk and longest * (len(chunk) + len(prompt)) > most:
+        longest, before = max(longest, length), windowed
+        windowed = sharing.windowed([sample.trajectory for row in prompt for sample in row])
+        full = longest * (len(chunk) + len(prompt)) > most
+        if chunk and (full or windowed != before):
             yield chunk
             chunk, longest = [], length
         chunk += prompt

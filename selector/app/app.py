@@ -63,6 +63,7 @@ _BY_THE_MACHINE = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENAMETOOLONG),
 }
 """Errors that tell of a full disk and the like, not of a mistake in a program."""
+_NO_MEMORY = "There is not enough memory: give fewer --prompts or a smaller --batch-size"
 
 
 def _refuse_broken_text(arguments: list[str]) -> None:
@@ -101,7 +102,7 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError:
-        return _failed("There is not enough memory: give fewer --prompts or a smaller --batch-size")
+        return _failed(_NO_MEMORY)
     except OSError as error:
         if error.errno not in _BY_THE_MACHINE:
             raise
@@ -110,6 +111,8 @@ def run(arguments: list[str] | None = None) -> int:
     except typer.Abort:
         raise KeyboardInterrupt from None
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be imported here
+            return _failed(_NO_MEMORY)
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             return int(error.exit_code)

@@ -60,10 +60,18 @@ class RowSharing:
         longest = max(len(sample.tokens) for sample in samples)
         start = samples[0].tokens[:prompt]
         same = all(sample.tokens[:prompt] == start for sample in samples)
-        # A window of attention counts columns, which are not positions in a packed row.
-        if not self._packs or not same or any(longest >= window for window in self._windows):
+        if not self._packs or not same or self.windowed(samples):
             return 1
         return cheapest_sharing(prompt, longest - prompt, len(samples), self._width)
+
+    def windowed(self, samples: Sequence[Trajectory]) -> bool:
+        """Whether a layer's window of attention ends within one of them.
+
+        A window counts columns, which are not positions in a packed row; and a batch in which any
+        row is shared has one mask for all layers. So such rows stand in batches of their own.
+        """
+        longest = max(len(sample.tokens) for sample in samples)
+        return any(longest >= window for window in self._windows)
 
 
 def columns(samples: Sequence[Trajectory]) -> int:

@@ -206,15 +206,22 @@ class Learner:
         return bool(self._settings.beta) or any(np.any(lesson.advantages) for lesson in row)
 
     def _chunks(self, rows: Sequence[list[Lesson]]) -> Iterator[list[list[Lesson]]]:
-        """Consecutive rows that fill a padded batch within the limits, or single ones."""
+        """Consecutive rows that fill a padded batch within the limits, or single ones.
+
+        Rows longer than a window of attention stand by themselves: see `RowSharing.windowed`.
+        """
         chunk: list[list[Lesson]] = []
         longest = predicted = 0
+        windowed = False
         for row in rows:
-            length = columns([lesson.trajectory for lesson in row])
+            samples = [lesson.trajectory for lesson in row]
+            length, before = columns(samples), windowed
+            windowed = self._sharing.windowed(samples)
             written = sum(lesson.trajectory.generated for lesson in row)
             longest, predicted = max(longest, length), predicted + written
             tokens = longest * (len(chunk) + 1)
-            if chunk and (tokens > self._limits.tokens or predicted > self._limits.predicted):
+            full = tokens > self._limits.tokens or predicted > self._limits.predicted
+            if chunk and (full or windowed != before):
                 yield chunk
                 chunk, longest, predicted = [], length, written
             chunk.append(row)
@@ -237,7 +244,7 @@ class Learner:
                 broken.append(policy)
                 for parameter in self._policies.parameters(policy):
                     parameter.grad = None
-            elif norm > self._settings.max_grad_norm:
+            elif 0 < self._settings.max_grad_norm < norm:
                 scale = self._settings.max_grad_norm / (norm + 1e-6)
                 torch._foreach_mul_(gradients[policy], scale)
         return broken

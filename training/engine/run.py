@@ -94,8 +94,7 @@ def train(
             run.step(step)
             on_step(1)
     except LayerpickError:
-        run.keep()
-        run.finish()
+        run.keep_what_was_learned()
         raise
     run.finish()
     return folder.cost()
@@ -168,6 +167,12 @@ class _Run:
     def keep(self) -> None:
         """Write a checkpoint of the steps that are done."""
         save_checkpoint(self._folder.path, self._done, self._trained, self._learner.optimizer)
+
+    def keep_what_was_learned(self) -> None:
+        """Of a run that is broken off, if it has taken a step."""
+        if self._done:
+            self.keep()
+            self.finish()
 
     def finish(self) -> None:
         """Write the trained weights and put them into the model."""

@@ -256,7 +256,8 @@ def check_multiplexing(model: LoadedModel) -> None:
                 weight.add_(0.1 * weight.abs().mean() * noise)
     allowed = 0.1 if model.dtype == torch.float32 else 0.3  # bfloat16 rounds logits of 20 to 0.1
     owners = sorted(row % len(policies) for row in range(4))
-    tokens = torch.randint(100, (4, 5), generator=generator)
+    words = min(100, model.model.get_input_embeddings().weight.shape[0])
+    tokens = torch.randint(words, (4, 5), generator=generator)
     try:
         stacked = torch.stack(
             [_acts(policies.decoder(owners), tokens), _learns(policies, owners, tokens)]

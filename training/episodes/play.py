@@ -271,7 +271,7 @@ LOGIT_BYTES = 12
 def rows_that_fit(model: LoadedModel, tokens: int) -> int:
     """How many episodes of so many tokens can be decoded at a time, by their keys and values.
 
-    These and the logits of one token may take what the weights leave of half of the memory; without
+    These and the logits of one token may take half of what the weights leave of the memory; without
     a GPU an eighth of it at most, where hundreds at a time are as fast as thousands. Of all of it,
     not of what is free just now, so that a run is batched alike whenever it is repeated.
     """
@@ -282,7 +282,7 @@ def rows_that_fit(model: LoadedModel, tokens: int) -> int:
     weights = sum(each.numel() * each.element_size() for each in model.model.parameters())
     memory = device_memory(model.device)
     most = memory if model.device.type == "cuda" else memory / 8
-    room = min(memory / 2 - weights, most)
+    room = min((memory - weights) / 2, most)
     logits = LOGIT_BYTES * config.vocab_size
     kept = tokens * len(model.layers) * 2 * heads * width * size
     return max(1, int(room / (kept + logits)))

@@ -159,25 +159,32 @@ class ChangeCheck:
         self._moving: list[str] = []
 
     def before_step(self, learning_rate: float) -> bool:
-        """Note which parameters have a gradient; whether the coming step can move any."""
+        """Note which parameters the coming step can move; whether there are any."""
         self._moving = [
             name
             for name, parameter in self._trainable.parameters.items()
-            if learning_rate and parameter.grad is not None and bool(local(parameter.grad).any())
+            if parameter.grad is not None
+            and _moves(local(parameter.detach()), local(parameter.grad), learning_rate)
         ]
         return bool(self._moving)
 
     def after_step(self) -> None:
-        """Raise FreezingError unless exactly the parameters with a gradient have changed."""
+        """Raise FreezingError unless all that the step can move has changed, and nothing frozen."""
         after = self._checksums()
         changed = [name for name, checksum in after.items() if checksum != self._before[name]]
-        # Weight decay also moves trained parameters that have no gradient.
+        # Weight decay moves trained parameters without a gradient, and rounding may let others go.
         idle = set(self._trainable.parameters) - set(self._moving)
         _compare("changed in a step", self._moving, (n for n in changed if n not in idle))
 
     def _checksums(self) -> dict[str, int]:
         sums = {name: _checksum(local(p.detach())) for name, p in self._network.named_parameters()}
         return dict(zip(sums, torch.stack([s.cpu() for s in sums.values()]).tolist(), strict=True))
+
+
+def _moves(values: Tensor, gradient: Tensor, rate: float) -> bool:
+    """Whether a step of Adam, of about the rate, is more than rounding for any number with one."""
+    felt = values[gradient != 0].abs().float()
+    return bool((felt * torch.finfo(values.dtype).eps < rate).any())
 
 
 def _checksum(values: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ from layerpick.training.tensor_files import require_finite
 
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "spiece*")
 _FETCH_AGAIN = "fetch the model again"
+_OTHER_STATES = {"linear_attention", "mamba", "conv", "hybrid", "hybrid_sliding"}
+"""Kinds of layers, as transformers' configurations name them."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def load_model(
     target = _device(device)
     folder = locate(name, revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     config = read_config(folder, trust_remote_code)
+    _refuse_other_states(name, config)
     tokenizer = _tokenizer(folder, pad_token, trust_remote_code)
     model = _weights(folder, config, number_format(dtype, target, config), trust_remote_code)
     held = str(model.dtype).removeprefix("torch.")
@@ -133,6 +136,24 @@ def read_config(folder: ModelFolder, trust_remote_code: bool) -> Any:
     return config
 
 
+def _refuse_other_states(name: str, config: Any) -> None:
+    """Layers that remember in another way than by keys and values cannot be decoded in batches.
+
+    A state that all tokens run through would take in padding and rows that wait.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    kinds = getattr(config.get_text_config(decoder=True), "layer_types", None)
+    made_of = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    other = bool(_OTHER_STATES & set(kinds)) if kinds else getattr(made_of, "_is_stateful", False)
+    if other:
+        raise LayerpickError(
+            f"{name} is a '{config.model_type}' model, some of whose layers remember in another "
+            f"way than by keys and values (linear attention, Mamba, convolution): layerpick works "
+            f"on models of attention alone so far."
+        )
+
+
 def _tokenizer(folder: ModelFolder, pad_token: str | None, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
@@ -150,7 +171,11 @@ def _tokenizer(folder: ModelFolder, pad_token: str | None, trust_remote_code: bo
             f"The tokenizer of {folder.name} in {folder.path} cannot be read: {reason_of(error)}."
         ) from error
     if pad_token is not None:
-        if tokenizer.convert_tokens_to_ids(pad_token) in (None, tokenizer.unk_token_id):
+        known = pad_token == tokenizer.unk_token
+        if not known and tokenizer.convert_tokens_to_ids(pad_token) in (
+            None,
+            tokenizer.unk_token_id,
+        ):
             raise LayerpickError(f"The tokenizer of {folder.name} has no token '{pad_token}'.")
         tokenizer.pad_token = pad_token
     if tokenizer.pad_token_id is None:
@@ -174,6 +199,7 @@ def _weights(folder: ModelFolder, config: Any, dtype: torch.dtype, trust_remote_
             config=config,
             dtype=dtype,
             trust_remote_code=trust_remote_code,
+            use_safetensors=not folder.pickled,  # or else it would take pickled ones, if any
             output_loading_info=True,
         )
     except Exception as error:  # a library's: whatever it is, the files are at fault

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerpick.training.errors import LayerpickError
-from layerpick.training.files import cache_folder, hash_files, replacing
+from layerpick.training.files import cache_folder, hash_files, replacing, writing
 from layerpick.training.reading import reading, reason_of
 
 _DESCRIPTION_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
@@ -28,6 +28,12 @@ class ModelFolder:
     revision: str | None
     """Commit on the Hub; None for local models."""
     weights: tuple[Path, ...]
+    """The files that are read: all safetensors, or all pickled."""
+
+    @property
+    def pickled(self) -> bool:
+        """Whether reading the weights means unpickling."""
+        return any(file.suffix == ".bin" for file in self.weights)
 
     def weights_hash(self) -> str:
         """SHA-256 over the weight files."""
@@ -75,11 +81,10 @@ def _home_expanded(name: str) -> Path:
 
 
 def _weight_files(name: str, folder: Path, allow_pickle: bool) -> tuple[Path, ...]:
-    safe = sorted(folder.glob("*.safetensors"))
+    safe = _safe_files(name, folder)
     pickled = sorted(folder.glob("*.bin"))
     if safe:
-        _check_shards(name, folder)
-        return tuple(safe)
+        return safe
     if pickled and not allow_pickle:
         raise LayerpickError(
             f"{name} has only pickled weights ({pickled[0].name}), and unpickling can run any "
@@ -91,10 +96,11 @@ def _weight_files(name: str, folder: Path, allow_pickle: bool) -> tuple[Path, ..
     return tuple(pickled)
 
 
-def _check_shards(name: str, folder: Path) -> None:
-    index = folder / "model.safetensors.index.json"
+def _safe_files(name: str, folder: Path) -> tuple[Path, ...]:
+    """The one file, or those of the index, as transformers looks for them; others are not read."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if not index.is_file():
-        return
+        return (whole,) if whole.is_file() else ()
     with reading(index, "an index of weight files", "fetch the model again"):
         needed = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
         if not needed or not all(Path(shard).name == shard for shard in needed):
@@ -105,6 +111,7 @@ def _check_shards(name: str, folder: Path) -> None:
             f"{name} lacks {len(missing)} of its {len(needed)} weight files, first {missing[0]}: "
             f"download it again."
         )
+    return (whole,) if whole.is_file() else tuple(folder / shard for shard in sorted(needed))
 
 
 def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
@@ -150,6 +157,17 @@ def _from_gguf(path: Path) -> Path:
     target = cache_folder() / "gguf" / f"{path.stem}-{hash_files([path])[:16]}"
     if target.is_dir():
         return target
+    from filelock import FileLock
+
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):  # several processes may ask at once
+            if not target.is_dir():
+                _convert(path, target)
+    return target
+
+
+def _convert(path: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -168,4 +186,3 @@ def _from_gguf(path: Path) -> Path:
     with replacing(target) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-    return target

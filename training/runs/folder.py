@@ -177,8 +177,9 @@ class RunFolder:
         steps = self.metrics()
         if not self._group.first:
             return
-        for leftover in self.path.glob(".*-*"):
-            if leftover.is_dir():
+        # The folder may be one that a person keeps other things in.
+        for name in ("checkpoint-*", RUN_FILE, RESULT_FILE, METRICS_FILE, DELTA_FILE):
+            for leftover in self.path.glob(f".{name}-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
         kept = (step for step in steps if step.step <= steps_done)
         write_lines(self.path / METRICS_FILE, kept)

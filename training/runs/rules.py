@@ -26,9 +26,10 @@ class NotFiniteError(LayerpickError):
 
 def not_finite(what: str, value: str, step: int, folder: Path, rate: float) -> NotFiniteError:
     """What to say when the loss or gradient of the step after `step` others is not finite."""
+    kept = f"the {step} steps before it are kept in {folder}; " if step else ""
     return NotFiniteError(
-        f"The {what} of step {step} is {value}: the {step} steps before it are kept in "
-        f"{folder}; start again elsewhere (--out) with a smaller --learning-rate than {rate:g}."
+        f"The {what} of step {step} is {value}: {kept}start again elsewhere (--out) with a smaller "
+        f"--learning-rate than {rate:g}."
     )
 
 

@@ -23,6 +23,8 @@ from layerpick.training.reading import read_json, reading, reason_of
 from layerpick.training.tasks.base import Prompt, Split
 
 HELDOUT_ONE_IN = 5
+QUESTIONS = ("prompt", "question", "problem", "text")
+"""Columns that may hold what is asked, the first that is there."""
 GENERATOR_PREFIX = "reasoning-gym:"
 
 
@@ -200,10 +202,16 @@ class GeneratedRows(RowSource):
 def _split_by_hash(rows: list[Row]) -> dict[Split, tuple[Row, ...]]:
     parts: dict[Split, list[Row]] = {"train": [], "heldout": []}
     for row in rows:
-        columns = row.columns
-        question = columns.get("prompt") or columns.get("question") or dict(columns)
-        parts[split_of(str(question))].append(row)
+        parts[split_of(_asked(row.columns))].append(row)
     return {split: tuple(part) for split, part in parts.items()}
+
+
+def _asked(columns: Mapping[str, Any]) -> str:
+    """What tells a row's question from others, so that one asked twice is on one side only."""
+    asked = next((columns[name] for name in QUESTIONS if columns.get(name)), None)
+    if asked is None and columns.get("Question"):  # SVAMP's
+        asked = f"{columns.get('Body', '')} {columns['Question']}"
+    return str(asked or dict(columns))
 
 
 def _read_jsonl(path: Path) -> list[Row]:

@@ -49,6 +49,9 @@ REFUSED = {
     "eval_strategy": "scores are taken before and after",
     "fsdp": "the launcher sets it up (accelerate launch --use_fsdp --fsdp_version 2)",
     "fsdp_config": "the launcher sets it up (accelerate config)",
+    "logging_first_step": "every step is kept",
+    "logging_steps": "every step is kept",
+    "logging_strategy": "every step is kept",
     "push_to_hub": "nothing is uploaded",
 }
 """Fields that cannot be had, and why."""

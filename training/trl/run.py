@@ -143,9 +143,11 @@ def _train(
             trainer.train(str(checkpoint.folder) if checkpoint else None)
         except LayerpickError as error:
             # Sharded weights need all processes, and only these errors meet all of them.
-            if processes().count == 1 or isinstance(error, NotFiniteError | NoSignalError):
+            everywhere = isinstance(error, NotFiniteError | NoSignalError)
+            taken = trainer.state.global_step
+            if taken and (everywhere or processes().count == 1):
                 trainer.keep()
-                _save(bench, settings, trainable, folder, trainer.state.global_step)
+                _save(bench, settings, trainable, folder, taken)
             raise
     _save(bench, settings, trainable, folder, bench.settings.steps)
 

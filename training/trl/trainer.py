@@ -6,7 +6,8 @@ these differ here:
 * a step's rows are split into micro-batches here, so that one which does not fit into memory can
   be halved and the step taken again from its beginning;
 * with a KL penalty, the reference policy is the model itself with its original weights put back;
-* vLLM is sent what is trained, and nothing else: the rest it has loaded itself;
+* vLLM is sent what is trained, and nothing else: the rest it has loaded itself, or, a server, has
+  been sent before the first step;
 * a checkpoint holds what is trained and its optimizer, and nothing is sent to anybody.
 
 Limits: with several processes nothing is halved in the update when memory runs out, because all of
@@ -57,7 +58,7 @@ class LayerTrainer(TaskTrainer):
         self.remove_callback(PrinterCallback)
         config.beta = self.beta = beta
         if config.use_vllm:
-            self.vllm_generation._iter_named_params = self._trained_weights
+            _tell_what_is_trained(self.vllm_generation, self._trained_weights)
         if beta:
             self.ref_model = ReferencePolicy(self.model, work.trainable)
 
@@ -198,6 +199,23 @@ class LayerTrainer(TaskTrainer):
 
     def _send_telemetry(self) -> None:
         """TRL would report to its authors; what a person trains is their own affair."""
+
+
+def _tell_what_is_trained(generation: Any, trained: Callable[[], Any]) -> None:
+    """Let vLLM be told what is trained alone; a server first everything, once.
+
+    It may still hold what an earlier run has trained.
+    """
+
+    def told_everything() -> None:
+        type(generation).sync_weights(generation)
+        generation._iter_named_params, generation._weight_metadata = trained, None
+        del generation.sync_weights
+
+    if generation.mode == "server":
+        generation.sync_weights = told_everything
+    else:
+        generation._iter_named_params = trained
 
 
 def _split_off(

@@ -93,3 +93,30 @@ def test_what_cannot_go_on_is_said_and_kept(tiny, make_bench, tmp_path):
     half.model.half()
     with pytest.raises(LayerpickError, match="float16 is for inference"):
         train(make_bench(half), OwnSettings((1,), RATE), RunFolder(tmp_path / "float16"))
+
+
+def test_an_error_in_the_first_step_leaves_nothing_in_the_way(tiny, make_bench, tmp_path):
+    bench, folder = make_bench(tiny("llama")), RunFolder(tmp_path)
+
+    def broken(prompts, completions):
+        raise LayerpickError("a mistake in the reward")
+
+    right, bench.task.rewards = bench.task.rewards, broken
+    with pytest.raises(LayerpickError, match="mistake in the reward"):
+        train(bench, OwnSettings((1,), RATE), folder)
+    assert latest_checkpoint(tmp_path) is None and not list(tmp_path.glob("*.safetensors"))
+    bench.task.rewards = right
+    assert train(bench, OwnSettings((1,), RATE), folder).steps == 3
+
+
+def test_no_largest_gradient_means_no_clipping(tiny, make_bench, tmp_path):
+    """As in TRL, where 0 turns it off."""
+    trained = {}
+    for largest in (0.0, 1e9):
+        model = tiny("llama")
+        bench = make_bench(model, steps=1, max_grad_norm=largest)
+        train(bench, OwnSettings((1,), RATE), RunFolder(tmp_path / str(largest)))
+        trained[largest] = list(model.model.parameters())
+    before = list(tiny("llama").model.parameters())
+    assert all(map(torch.equal, trained[0.0], trained[1e9]))
+    assert not all(map(torch.equal, trained[0.0], before))

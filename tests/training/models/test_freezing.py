@@ -102,6 +102,22 @@ def test_what_changed_in_a_step(tiny):
     assert optimizer_bytes(optimizer) == 8 * trainable.count + 4 * len(trainable.parameters)
 
 
+def test_a_step_below_rounding_need_not_move_a_weight(tiny):
+    """Of norms at 1 a step of 2e-8, as early in a warm-up, leaves every bit as it was."""
+    model = tiny("qwen3")
+    trainable = freeze(model, [1])
+    norm = trainable.parameters["model.layers.1.input_layernorm.weight"]
+    with torch.no_grad():
+        norm.fill_(1.0)
+    check = ChangeCheck(model.model, trainable)
+    optimizer = torch.optim.AdamW(trainable.parameters.values(), 2e-8, weight_decay=0.0)
+    loss_of(model).backward()
+    assert check.before_step(2e-8)
+    optimizer.step()
+    assert bool((norm == 1.0).all())
+    check.after_step()
+
+
 def test_a_frozen_weight_that_changes_stops_the_run(tiny):
     model = tiny("qwen3")
     trainable = freeze(model, [1])

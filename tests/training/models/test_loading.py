@@ -126,6 +126,27 @@ class Evil:
         return exec, (f"open({self.file!r}, 'w').write('it ran')",)
 
 
+def test_other_safetensors_do_not_stand_for_the_weights(folder, tiny):
+    """An adapter beside pickled weights: transformers would read these."""
+    weights = folder / "model.safetensors"
+    weights.rename(folder / "adapter_model.safetensors")
+    assert "no safetensors weights" in refusal(folder)
+    torch.save(tiny("qwen3").model.state_dict(), folder / "pytorch_model.bin")
+    assert "--allow-pickle" in refusal(folder)
+    before = load_model(str(folder), allow_pickle=True).identity.weights_hash
+    other = {name: 2 * value for name, value in tiny("qwen3").model.state_dict().items()}
+    torch.save(other, folder / "pytorch_model.bin")
+    assert load_model(str(folder), allow_pickle=True).identity.weights_hash != before
+
+
+def test_layers_with_another_memory_are_refused(folder):
+    from transformers import MambaConfig, Qwen3NextConfig
+
+    for config in (MambaConfig(), Qwen3NextConfig()):
+        config.save_pretrained(folder)
+        assert "remember in another way than by keys and values" in refusal(folder)
+
+
 @pytest.mark.parametrize(
     "dump", [torch.save, lambda what, path: path.write_bytes(pickle.dumps(what, 2))]
 )

@@ -33,6 +33,18 @@ def test_splits_never_overlap_and_cover_everything(questions):
     assert 20 <= len(held) <= 60  # one in five, give or take
 
 
+@pytest.mark.parametrize("names", [("problem",), ("text",), ("Body", "Question")])
+def test_a_question_asked_twice_is_on_one_side_only(tmp_path, names):
+    """Whatever its column is called, and whatever else its rows say."""
+    asked = [dict.fromkeys(names, f"What is {n}?") for n in range(100)]
+    rows = [{**each, "id": f"{n}-{t}", "solution": t} for n, each in enumerate(asked) for t in "ab"]
+    source = open_rows(write(tmp_path / "rows.jsonl", rows))
+    sides = [
+        {row.columns[names[-1]] for row in source.by_split[split]} for split in ("train", "heldout")
+    ]
+    assert sides[0].isdisjoint(sides[1]) and len(sides[0] | sides[1]) == 100 and all(sides)
+
+
 def test_draws_follow_the_seed(questions):
     source = open_rows(questions)
     assert source.draw("train", 10, 3) == open_rows(questions).draw("train", 10, 3)

@@ -56,6 +56,7 @@ def test_trl_options_reach_trl(tiny, make_bench, tmp_path):
         ("top_p=high", "must be of type float"),
         ("log_completions=maybe", "must be of type bool"),
         ("beta=0.1", "is set by --beta"),
+        ("logging_steps=10", "every step is kept"),
         ("sync_ref_model=true", "no second model"),
     ],
 )
