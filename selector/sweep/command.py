@@ -98,21 +98,28 @@ fill one folder.
 def _print(folders: list[Path], as_json: bool, as_csv: bool, out: Path | None = None) -> None:
     from rich.console import Console
 
-    from layerpick.calibration.sweeps.measured import read_sweep
+    from layerpick.calibration.sweeps.measured import Reading, read_sweep
     from layerpick.calibration.sweeps.store import PICTURE, read_folder
     from layerpick.selector.pages.html import REPORT, write_page
     from layerpick.selector.sweep import report as sweep_report
     from layerpick.selector.sweep.page import sweep_page
     from layerpick.selector.sweep.picture import draw_sweep
 
-    readings = [read_sweep(read_folder(folder)) for folder in folders]
+    readings: dict[Path, Reading] = {}
+    for folder in folders:
+        try:
+            readings[folder] = read_sweep(read_folder(folder))
+        except LayerpickError as error:
+            if folder == folders[-1] and not readings:
+                raise
+            print(f"{folder} is left out: {error}", file=sys.stderr)
     if as_json:
-        sys.stdout.write(sweep_report.to_json(readings))
+        sys.stdout.write(sweep_report.to_json(list(readings.values())))
         return
     if as_csv:
-        sys.stdout.write(sweep_report.to_csv(readings))
+        sys.stdout.write(sweep_report.to_csv(list(readings.values())))
         return
-    for reading, folder in zip(readings, folders, strict=True):
+    for folder, reading in readings.items():
         sweep_report.print_sweep(reading, Console())
         place = folder if out is None else out / folder.parent.name / folder.name
         draw_sweep(reading, place / PICTURE)

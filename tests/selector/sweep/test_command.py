@@ -46,6 +46,13 @@ def test_a_sweep_is_measured_shown_and_drawn(layerpick, tiny, tmp_path):
     rows = list(csv.DictReader(io.StringIO(layerpick("--show", tmp_path, "--csv"))))
     assert [row["run"] for row in rows] == ["base", "full", "layer", "layer", "layer"]
     assert [float(row["score"]) for row in rows] == [run["score"] for run in read["runs"]]
+    other = folder.with_name("begun")
+    other.mkdir()
+    for path in folder.glob("base*.json"):
+        (other / path.name).write_bytes(path.read_bytes())
+    assert len(json.loads(layerpick("--show", tmp_path, "--json"))) == 1
+    with pytest.raises(LayerpickError, match="no finished full run yet"):
+        layerpick("--show", other)
     assert read["settings"]["rates"] == "own" and read["learning_rate"] is None
     assert "Each at its own learning rate of 0.0001" in shown and "learning rate" in shown
     shared = ["--shared-lr", "--layers", "1", "--seeds", 1, "--out", tmp_path / "shared"]
