@@ -3,8 +3,9 @@
 One micro-batch is one group: its gradient g_m is that of the advantage-weighted log-likelihood
 −(1/G) Σ_i w_i Σ_t A_it log π(a_it), the GRPO gradient where the importance ratio is 1. Each
 parameter's gradient is reduced to a sketch and freed as soon as it exists, so memory stays near
-weights + activations of one group. Groups without reward variance have zero gradient; they count
-and cost nothing. For a few groups two more backward passes split the gradient by class of token.
+weights + activations of one group; a group of many tokens is read in parts, whose gradients are
+added up. Groups without reward variance have zero gradient; they count and cost nothing. For a few
+groups two more backward passes split the gradient by class of token.
 Rollouts of another task, where given, are read alike and compared with by their mean gradient.
 
 Limits: inner products of layers with more than 131,072 parameters are unbiased estimates from a
@@ -14,12 +15,13 @@ kinds are always exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from layerpick.probes.base import WITH_BACKWARD, FeatureInfo, Measurement, Pace, Probe, ProbeInput
 from layerpick.probes.gradient.sketch import KINDS, GradientSketcher, LayerSketch
@@ -37,7 +39,9 @@ from layerpick.probes.reading.token_losses import (
     TOKEN_CLASSES,
     TokenLosses,
     entropy,
+    high_entropy,
     mean_rewards,
+    parts_of,
     token_classes,
     token_losses,
 )
@@ -45,9 +49,9 @@ from layerpick.training.errors import LayerpickError
 
 PART_STATISTICS = ("gradient_norm", "gradient_snr")
 SEPARATE = TOKEN_CLASSES[:-1]
+"""Classes with a backward pass of their own; the last is what they leave of the whole."""
 SECONDS_PER_GROUP = 0.03
 """On one core: statistics of a group's gradient, whatever the model."""
-"""Classes with a backward pass of their own; the last is what they leave of the whole."""
 
 
 def _part_features() -> tuple[FeatureInfo, ...]:
@@ -228,12 +232,11 @@ def _stream(
     tokens = 0
     for group, trajectories in enumerate(probe_input.rollouts.groups):
         if group in plan.signal:
-            reading = token_losses(probe_input, group)
+            read = _Group(probe_input, group)
             if group in plan.split:
                 place = plan.groups + plan.split.index(group)
-                _split_by_class(probe_input, sketcher, reading, group, place, len(plan.split))
-            sketcher.next_micro_batch(group)
-            reading.losses.sum().backward()
+                _split_by_class(sketcher, read, place, len(plan.split))
+            _take_whole(sketcher, read, group)
             tokens += sum(len(t.tokens) for t in trajectories)
         on_done(1)
     return tokens
@@ -244,28 +247,61 @@ def _stream_other(
 ) -> int:
     """Gradients of the other task's groups; returns the tokens read."""
     for place, group in enumerate(plan.other, start=plan.own):
-        sketcher.next_micro_batch(place)
-        token_losses(other, group).losses.sum().backward()
+        _take_whole(sketcher, _Group(other, group), place)
         on_done(1)
     on_done(len(other.rollouts.groups) - len(plan.other))
     return sum(len(t.tokens) for group in plan.other for t in other.rollouts.groups[group])
 
 
-def _split_by_class(
-    probe_input: ProbeInput,
-    sketcher: GradientSketcher,
-    reading: TokenLosses,
-    group: int,
-    place: int,
-    stride: int,
-) -> None:
-    entropies = entropy(reading.logits, probe_input.rollouts.origin.temperature)
-    classes = token_classes(probe_input.rollouts.groups[group], reading.batch.written, entropies)
+class _Group:
+    """One group as it is read: once, or in parts, which are read anew each time."""
+
+    def __init__(self, probe_input: ProbeInput, group: int):
+        self._probe_input, self._number = probe_input, group
+        self._parts = parts_of(probe_input, group)
+        self._whole = None if self.in_parts else token_losses(probe_input, group)
+
+    @property
+    def in_parts(self) -> bool:
+        return len(self._parts) > 1
+
+    def readings(self) -> Iterator[TokenLosses]:
+        """One after another, with their graphs."""
+        if self._whole is not None:
+            yield self._whole
+            return
+        for part in self._parts:
+            yield token_losses(self._probe_input, self._number, part)
+
+    @torch.no_grad()
+    def classes(self) -> list[Tensor]:
+        """Of each reading's tokens, (rows, C), int64: see `token_classes`."""
+        temperature = self._probe_input.rollouts.origin.temperature
+        entropies, written = [], []
+        for reading in self.readings():
+            entropies.append(entropy(reading.logits, temperature))
+            written.append(reading.batch.written)
+        every = torch.cat([e[w] for e, w in zip(entropies, written, strict=True)])
+        high, group = high_entropy(every), self._probe_input.rollouts.groups[self._number]
+        owners = [group[part] for part in self._parts]
+        parts = zip(owners, written, entropies, strict=True)
+        return [token_classes(*part, high) for part in parts]
+
+
+def _take_whole(sketcher: GradientSketcher, group: _Group, place: int) -> None:
+    with sketcher.micro_batch(place, in_parts=group.in_parts):
+        for reading in group.readings():
+            reading.losses.sum().backward()
+
+
+def _split_by_class(sketcher: GradientSketcher, group: _Group, place: int, stride: int) -> None:
+    classes = group.classes()
     for index in range(len(SEPARATE)):
-        own = classes == index
-        if bool((own & (reading.losses != 0)).any()):
-            sketcher.next_micro_batch(place + index * stride)
-            reading.losses[own].sum().backward(retain_graph=True)
+        with sketcher.micro_batch(place + index * stride, in_parts=group.in_parts):
+            for reading, own in zip(group.readings(), classes, strict=True):
+                chosen = own == index
+                if bool((chosen & (reading.losses != 0)).any()):
+                    reading.losses[chosen].sum().backward(retain_graph=not group.in_parts)
 
 
 def _layer_features(

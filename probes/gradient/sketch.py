@@ -14,9 +14,10 @@ Each parameter is of one kind, by its path within the layer: a norm if a part of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,8 @@ class GradientSketcher:
             for plan in self._plans
         ]
         self._norms = torch.zeros(len(layers), len(KINDS), micro_batches, dtype=torch.float64)
-        self._current = 0
+        self._current, self._in_parts = 0, False
+        self._takers: list[tuple[nn.Parameter, Callable[[nn.Parameter], None]]] = []
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -99,20 +101,37 @@ class GradientSketcher:
 
     @contextmanager
     def _taking(self) -> Iterator[None]:
+        def soon(parameter: nn.Parameter, take: Callable[[nn.Parameter], None]) -> None:
+            if not self._in_parts:
+                take(parameter)
+
         handles = []
         for layer, module in enumerate(self._layers):
             for name, parameter in module.named_parameters():
-                hook = self._hook(layer, self._plans[layer].slices[name])
+                take = self._taker(layer, self._plans[layer].slices[name])
+                self._takers.append((parameter, take))
+                hook = partial(soon, take=take)
                 handles.append(parameter.register_post_accumulate_grad_hook(hook))
         try:
             yield
         finally:
+            self._takers.clear()
             for handle in handles:
                 handle.remove()
 
-    def next_micro_batch(self, index: int) -> None:
-        """Gradients that appear from now on belong to this micro-batch."""
-        self._current = index
+    @contextmanager
+    def micro_batch(self, index: int, *, in_parts: bool = False) -> Iterator[None]:
+        """Gradients that appear while open belong to this micro-batch.
+
+        In parts: several backward passes add up to it, and it is taken at the end.
+        """
+        self._current, self._in_parts = index, in_parts
+        yield
+        if in_parts:
+            for parameter, take in self._takers:
+                if parameter.grad is not None:
+                    take(parameter)
+            self._in_parts = False
 
     def sketch(self, layer: int) -> LayerSketch:
         """What was collected of one layer."""
@@ -140,7 +159,7 @@ class GradientSketcher:
             columns[kind] = slice(first, end)
         return _Plan(slices, torch.cat(weights), columns)
 
-    def _hook(self, layer: int, place: _Slice):  # type: ignore[no-untyped-def]
+    def _taker(self, layer: int, place: _Slice) -> Callable[[nn.Parameter], None]:
         def take(parameter: nn.Parameter) -> None:
             gradient = parameter.grad
             assert gradient is not None

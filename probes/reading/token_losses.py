@@ -16,9 +16,12 @@ from torch import Tensor
 from layerpick.probes.base import ProbeInput
 from layerpick.probes.reading.passes import best_and_worst, collated, read_at
 from layerpick.training.batches.padded import Batch, predicting_places, token_values
+from layerpick.training.batches.rows import chunk_limits
 from layerpick.training.episodes.trajectory import Trajectory
 from layerpick.training.models.head import log_probs_of
 
+MOST_TOKENS = 8192
+"""That are read at a time with a graph, padding included."""
 FIRST_TOKENS = 4
 """Tokens at the beginning of each turn that count as its first."""
 HIGH_ENTROPY_SHARE = 0.2
@@ -28,24 +31,35 @@ TOKEN_CLASSES = ("first_tokens", "high_entropy_tokens", "other_tokens")
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """One group, read once."""
+    """Trajectories of one group, read once."""
 
     losses: Tensor
-    """(rows, C), float32, in the graph: their sum is the group's loss."""
+    """(rows, C), float32, in the graph: their sum is their share of the group's loss."""
     batch: Batch
     logits: Tensor
     """(rows, C, V): what predicts each of the C columns."""
 
 
-def token_losses(probe_input: ProbeInput, group: int) -> TokenLosses:
-    """Read a group and compute its loss at each token."""
+def parts_of(probe_input: ProbeInput, group: int) -> list[slice]:
+    """Trajectories of a group that are read at a time, so that memory is bounded; often all."""
     trajectories = probe_input.rollouts.groups[group]
+    limits = chunk_limits(probe_input.model, MOST_TOKENS)
+    width = max(len(trajectory.tokens) for trajectory in trajectories)
+    predicted = width - min(trajectory.prompt_length for trajectory in trajectories)
+    size = max(1, min(limits.tokens // width, limits.predicted // max(1, predicted)))
+    return [slice(start, start + size) for start in range(0, len(trajectories), size)]
+
+
+def token_losses(probe_input: ProbeInput, group: int, part: slice = slice(None)) -> TokenLosses:
+    """Read a group, or part of its trajectories, and compute the group's loss at each token."""
+    whole = probe_input.rollouts.groups[group]
+    trajectories = whole[part]
     batch = collated(probe_input, trajectories)
-    weights = advantage_weights(probe_input, trajectories, batch)
+    weights = token_values(trajectories, _coefficients(probe_input, whole)[part], batch)
     places = predicting_places(batch.input_ids, batch.columns)
     logits = read_at(probe_input, batch, places.flatten()).unflatten(0, places.shape)
     log_probs = log_probs_of(logits, batch.targets, probe_input.rollouts.origin.temperature)
-    return TokenLosses(-weights * log_probs / len(trajectories), batch, logits.detach())
+    return TokenLosses(-weights * log_probs / len(whole), batch, logits.detach())
 
 
 @dataclass(frozen=True)
@@ -71,11 +85,6 @@ def contrast(probe_input: ProbeInput, trajectories: int) -> Contrast:
     return Contrast(batch, token_values(chosen, coefficients, batch), tokens)
 
 
-def advantage_weights(probe_input: ProbeInput, group: Sequence[Trajectory], batch: Batch) -> Tensor:
-    """(rows, C), float32: w_i A_it of a group's trajectories, 0 where nothing was written."""
-    return token_values(group, _coefficients(probe_input, group), batch)
-
-
 def _coefficients(probe_input: ProbeInput, group: Sequence[Trajectory]) -> list[np.ndarray]:
     """Per trajectory, (turns,): w_i A_it."""
     longest = probe_input.rollouts.max_trajectory_tokens
@@ -85,16 +94,21 @@ def _coefficients(probe_input: ProbeInput, group: Sequence[Trajectory]) -> list[
     ]
 
 
-def token_classes(trajectories: Sequence[Trajectory], written: Tensor, entropies: Tensor) -> Tensor:
+def high_entropy(entropies: Tensor) -> Tensor:
+    """The entropy above which a token's is in the top share; of all written tokens of a group."""
+    return torch.quantile(entropies, 1 - HIGH_ENTROPY_SHARE)
+
+
+def token_classes(
+    trajectories: Sequence[Trajectory], written: Tensor, entropies: Tensor, high: Tensor
+) -> Tensor:
     """(rows, C), int64: index into TOKEN_CLASSES, −1 where nothing was written.
 
-    The first tokens of each turn, then, among all written tokens of the group, those whose entropy
-    is in the top share and that are not first tokens, then the rest.
+    The first tokens of each turn, then those whose entropy is above `high`, then the rest.
     """
     classes = torch.full(written.shape, -1, device=written.device)
     classes[written] = TOKEN_CLASSES.index("other_tokens")
-    threshold = torch.quantile(entropies[written], 1 - HIGH_ENTROPY_SHARE)
-    classes[written & (entropies > threshold)] = TOKEN_CLASSES.index("high_entropy_tokens")
+    classes[written & (entropies > high)] = TOKEN_CLASSES.index("high_entropy_tokens")
     for row, trajectory in enumerate(trajectories):
         origin = trajectory.prompt_length
         for turn in trajectory.turns:

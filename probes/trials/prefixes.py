@@ -26,6 +26,8 @@ CHUNK_BYTES = 5e8
 """What the backward pass of a batch may hold, roughly."""
 HELD_PER_LAYER = 24
 """Hidden states that a decoder layer holds for its backward pass, roughly; float32."""
+ROW_TOKENS = 1024
+"""Columns that a row of several samples may have, where a batch may not have more."""
 EPSILON = 0.2
 """The importance ratio counts within 1 ± ε only."""
 
@@ -86,7 +88,8 @@ def texts(
     """The rollouts of some groups, packed for passes in `dtype`: those that teach first."""
     by_group = [_samples(probe_input, index) for index in groups]
     total = sum(len(sample.copies) for samples in by_group for sample in samples)
-    sharing, most = RowSharing(probe_input.model), _chunk_tokens(probe_input)
+    most = _chunk_tokens(probe_input)
+    sharing = RowSharing(probe_input.model, max(most, ROW_TOKENS))
     for teaches in (True, False):
         rows: list[list[_Sample]] = []
         for samples in by_group:
@@ -152,10 +155,10 @@ def _chunk_tokens(probe_input: ProbeInput) -> int:
 def _chunks(
     rows: Sequence[list[_Sample]], most: int, sharing: RowSharing
 ) -> Iterator[list[list[_Sample]]]:
-    """Consecutive rows that fill a padded batch of at most `most` tokens, or single prompts.
+    """Consecutive prompts that fill a padded batch of at most `most` tokens, or parts of one.
 
-    The samples of a prompt stay together: they are judged together. Prompts whose rows are longer
-    than a window of attention stand by themselves: see `RowSharing.windowed`.
+    Prompts whose rows are longer than a window of attention stand by themselves: see
+    `RowSharing.windowed`.
     """
     chunk: list[list[_Sample]] = []
     longest = 0
@@ -170,5 +173,9 @@ def _chunks(
             yield chunk
             chunk, longest = [], length
         chunk += prompt
+        at_a_time = max(1, most // longest)
+        while len(chunk) > at_a_time:  # a prompt alone is too much
+            yield chunk[:at_a_time]
+            chunk = chunk[at_a_time:]
     if chunk:
         yield chunk

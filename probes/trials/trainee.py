@@ -61,22 +61,21 @@ class Trainee:
 
 
 @torch.no_grad()
-def judge(known: Known, trainee: Trainee) -> list[PromptScore]:
-    """One score for each prompt of a text."""
-    return list(scores_of(known, trainee.log_probs(known)))
-
-
-def scores_of(known: Known, log_probs: Tensor) -> Iterable[PromptScore]:
-    """One score for each prompt of a text, from a policy's log-probabilities (N,)."""
-    text = known.text
-    difference = (log_probs - known.base).double()
-    moved = text.by_trajectory(difference)
-    divergence = text.by_trajectory(difference.exp() - 1 - difference)
-    rewards = np.array([trajectory.reward for trajectory in text.trajectories])
-    prompts = np.array([trajectory.group for trajectory in text.trajectories])
-    for prompt in dict.fromkeys(prompts.tolist()):
-        own = prompts == prompt
-        yield score_prompt(rewards[own], moved[own], divergence[own])
+def judge(reader: Reader, trainees: Sequence[Trainee], texts: Iterable[Text]) -> Scores:
+    """By trainee, one score for each prompt of the texts; a prompt may be in several of them."""
+    found: list[list[np.ndarray]] = [[] for _ in trainees]
+    about = []
+    for text in texts:
+        known = reader.base(text, trainees[0].layer)
+        about.append(np.array([(each.group, each.reward) for each in text.trajectories]))
+        for trainee, own in zip(trainees, found, strict=True):
+            difference = (trainee.log_probs(known) - known.base).double()
+            divergence = difference.exp() - 1 - difference
+            own.append(np.array([text.by_trajectory(each) for each in (difference, divergence)]))
+    prompts, rewards = np.concatenate(about).T
+    places = [np.flatnonzero(prompts == prompt) for prompt in dict.fromkeys(prompts.tolist())]
+    moves = [np.concatenate(own, axis=1) for own in found]
+    return [[score_prompt(rewards[own], *each[:, own]) for own in places] for each in moves]
 
 
 def trials(
@@ -100,10 +99,9 @@ def trials(
             trainees = [Trainee(reader, layer, float(rates[layer])) for layer in group]
             for time in range(1, max(times) + 1):
                 _step(reader, trainees, lessons, gradients if time == 1 else None)
-                for text in test if time in times else ():
-                    known = reader.base(text, group[0])
-                    for trainee in trainees:
-                        scores[time][trainee.layer] += judge(known, trainee)
+                if time in times:
+                    for layer, judged in zip(group, judge(reader, trainees, test), strict=True):
+                        scores[time][layer] += judged
             on_done(len(group))
     return scores
 

@@ -33,6 +33,11 @@ class ChunkLimits:
     predicted: int
     """Tokens with logits."""
 
+    @property
+    def row(self) -> int:
+        """Columns of a single row, at most: more would be over one of the limits."""
+        return min(self.tokens, self.predicted)
+
 
 def chunk_limits(model: LoadedModel, most_tokens: int) -> ChunkLimits:
     """The limits for one model; `most_tokens` is the user's own."""
@@ -47,8 +52,9 @@ def chunk_limits(model: LoadedModel, most_tokens: int) -> ChunkLimits:
 class RowSharing:
     """How many samples of a prompt share a row of one model's batches."""
 
-    def __init__(self, model: LoadedModel):
-        """Tries the model out; see `packs`."""
+    def __init__(self, model: LoadedModel, most: int):
+        """Tries the model out; see `packs`. A row has at most so many columns, or one sample."""
+        self._most = most
         config = model.model.config.get_text_config(decoder=True)
         self._packs = packs(model.model, model.tokenizer.pad_token_id, model.device, model.dtype)
         self._windows = [size for name in WINDOWS if (size := getattr(config, name, None))]
@@ -62,7 +68,8 @@ class RowSharing:
         same = all(sample.tokens[:prompt] == start for sample in samples)
         if not self._packs or not same or self.windowed(samples):
             return 1
-        return cheapest_sharing(prompt, longest - prompt, len(samples), self._width)
+        fits = max(1, (self._most - prompt) // max(1, longest - prompt))
+        return min(fits, cheapest_sharing(prompt, longest - prompt, len(samples), self._width))
 
     def windowed(self, samples: Sequence[Trajectory]) -> bool:
         """Whether a layer's window of attention ends within one of them.

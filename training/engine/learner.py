@@ -101,7 +101,7 @@ class Learner:
         model = policies.model
         self._limits = chunk_limits(model, chunk_tokens)
         self._pad = model.tokenizer.pad_token_id
-        self._sharing = RowSharing(model)
+        self._sharing = RowSharing(model, self._limits.row)
         by_rate: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
         for policy, rate in enumerate(np.broadcast_to(learning_rate, len(policies))):
             by_rate[float(rate)] += policies.parameters(policy)

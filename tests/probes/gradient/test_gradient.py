@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import layerpick.probes.gradient.sketch as sketch
+import layerpick.probes.reading.token_losses as token_losses
 from layerpick.probes.base import ProbeInput, ProbeSizes
 from layerpick.probes.gradient.probe import GradientProbe
 from layerpick.probes.gradient.sketch import KINDS, parameter_kind
@@ -241,6 +242,21 @@ def test_what_needs_two_prompts_with_signal_is_left_out(make_probe_input, tiny):
     assert "gradient_snr_first_tokens" in found.left_out
     assert "gradient_snr_mlp" in found.features
     assert not set(found.left_out) & set(found.features)
+
+
+def test_groups_that_are_read_in_parts_have_the_same_gradients(make_probe_input, tiny, monkeypatch):
+    probe_input = make_probe_input(tiny("llama"), sizes=ProbeSizes(token_class_groups=2))
+    whole = GradientProbe().measure(probe_input).features
+    longest = max(len(each.tokens) for each in probe_input.rollouts.trajectories)
+    monkeypatch.setattr(token_losses, "MOST_TOKENS", 2 * longest)
+    signal = groups_with_signal(probe_input)
+    assert all(len(token_losses.parts_of(probe_input, group)) > 1 for group in signal)
+    parts = GradientProbe().measure(probe_input).features
+    assert parts.keys() == whole.keys()
+    for name, values in whole.items():
+        # Parts are padded otherwise, so sums are rounded otherwise.
+        assert parts[name] == pytest.approx(values, rel=1e-3, abs=1e-3 * np.abs(values).max()), name
+    assert all(p.grad is None for p in probe_input.model.model.parameters())
 
 
 def test_a_subset_of_coordinates_is_unbiased(make_probe_input, tiny, monkeypatch):

@@ -129,8 +129,11 @@ def test_small_batches_change_nothing(probe_input, monkeypatch):
     whole = [run_probe(probe, probe_input) for probe in (OneStepProbe(), OffPolicyProbe())]
     monkeypatch.setattr(fixed_texts, "CHUNK_BYTES", 0.0)
     monkeypatch.setattr(fixed_texts, "FEWEST_TOKENS", 1)
+    monkeypatch.setattr(fixed_texts, "ROW_TOKENS", 1)
     halves = cross_fitting_halves(probe_input)
-    assert len(list(fixed_texts.texts(probe_input, halves[0]))) > 2
+    small = list(fixed_texts.texts(probe_input, halves[0]))
+    groups = [{each.group for each in text.trajectories} for text in small]
+    assert len(small) > 2 and sum(map(len, groups)) > len(set().union(*groups))  # prompts are split
     for before, probe in zip(whole, (OneStepProbe(), OffPolicyProbe()), strict=True):
         for name, values in run_probe(probe, probe_input).features.items():
             assert values == pytest.approx(before.features[name], rel=1e-3, abs=1e-6), name

@@ -56,7 +56,7 @@ def test_a_row_longer_than_a_window_has_the_log_probs_that_it_has_alone(tiny, gr
 
 
 def test_the_probes_keep_to_it_too(tiny, groups):
-    sharing = RowSharing(tiny("gemma3_text"))
+    sharing = RowSharing(tiny("gemma3_text"), 100)
     rows = []
     for group in groups:
         samples = [prefixes._Sample([each], np.ones(1)) for each in group]
