@@ -61,9 +61,15 @@ class FeatureTable(Record):
         return self
 
     def joined(self, later: FeatureTable) -> FeatureTable:
-        """These features and those of other probes, measured later."""
+        """These features and those of other probes, measured later on rollouts sampled anew."""
+        both = (self.rollouts, later.rollouts)
         return self.model_copy(
             update={
+                "rollouts": FeatureCost(
+                    seconds=sum(each.seconds for each in both),
+                    sampled_tokens=sum(each.sampled_tokens for each in both),
+                    read_tokens=sum(each.read_tokens for each in both),
+                ),
                 "one_step_rate": self.one_step_rate or later.one_step_rate,
                 "costs": {**later.costs, **self.costs},
                 "features": {**later.features, **self.features},

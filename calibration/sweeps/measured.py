@@ -230,16 +230,15 @@ def read_sweep(records: Sequence[RunRecord]) -> Reading:
 def rates_read(records: Sequence[RunRecord]) -> tuple[float, ...]:
     """The rates to read, ascending: those of the sweep's grid, or the shared one.
 
-    The grid is what the full runs were trained at, for a race leaves layers at a rate of its own.
-    A shared rate is that of the layers, or else that of the full run with most seeds.
+    The grid is that of the full runs, for a race leaves layers with a grid of its own. A shared
+    rate is that of the layers, or else that of the full run with most seeds.
     """
-    own = records[0].settings.rates == "own"
-    by_kind = {kind: [r for r in records if r.run.kind == kind] for kind in ("full", "layer")}
-    first, second = ("full", "layer") if own else ("layer", "full")
-    runs = by_kind[first] or by_kind[second]
+    full = [record for record in records if record.run.kind == "full"]
+    layers = [record for record in records if record.run.kind == "layer"]
+    if records[0].settings.rates == "own":
+        return tuple(sorted({r for record in full or layers for r in record.learning_rate_grid}))
+    runs = layers or full
     rates = [record.run.learning_rate for record in runs if record.run.learning_rate is not None]
-    if own:
-        return tuple(sorted(set(rates)))
     return (max(set(rates), key=lambda rate: (rates.count(rate), -rate)) if rates else 0.0,)
 
 

@@ -3,9 +3,10 @@
 One micro-batch is one group: its gradient g_m is that of the advantage-weighted log-likelihood
 −(1/G) Σ_i w_i Σ_t A_it log π(a_it), the GRPO gradient where the importance ratio is 1. Each
 parameter's gradient is reduced to a sketch and freed as soon as it exists, so memory stays near
-weights + activations of one group; a group of many tokens is read in parts, whose gradients are
-added up. Groups without reward variance have zero gradient; they count and cost nothing. For a few
-groups two more backward passes split the gradient by class of token.
+weights + activations of one group. A group of many tokens is read in parts (`groups`), and the
+layers' gradients are held until the last. Groups without reward variance have zero gradient; they
+count and cost nothing. For a few groups two more backward passes split the gradient by class of
+token.
 Rollouts of another task, where given, are read alike and compared with by their mean gradient.
 
 Limits: inner products of layers with more than 131,072 parameters are unbiased estimates from a
@@ -15,15 +16,15 @@ kinds are always exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from layerpick.probes.base import WITH_BACKWARD, FeatureInfo, Measurement, Pace, Probe, ProbeInput
+from layerpick.probes.gradient.groups import GroupReadings
 from layerpick.probes.gradient.sketch import KINDS, GradientSketcher, LayerSketch
 from layerpick.probes.gradient.statistics import (
     alternating_halves,
@@ -37,13 +38,7 @@ from layerpick.probes.gradient.statistics import (
 from layerpick.probes.reading.passes import groups_with_signal
 from layerpick.probes.reading.token_losses import (
     TOKEN_CLASSES,
-    TokenLosses,
-    entropy,
-    high_entropy,
     mean_rewards,
-    parts_of,
-    token_classes,
-    token_losses,
 )
 from layerpick.training.errors import LayerpickError
 
@@ -230,14 +225,14 @@ def _stream(
 ) -> int:
     """Gradients of this task's groups, whole and by class; returns the tokens read."""
     tokens = 0
-    for group, trajectories in enumerate(probe_input.rollouts.groups):
+    for group in range(plan.groups):
         if group in plan.signal:
-            read = _Group(probe_input, group)
+            read = GroupReadings(probe_input, group)
             if group in plan.split:
                 place = plan.groups + plan.split.index(group)
                 _split_by_class(sketcher, read, place, len(plan.split))
             _take_whole(sketcher, read, group)
-            tokens += sum(len(t.tokens) for t in trajectories)
+            tokens += read.tokens
         on_done(1)
     return tokens
 
@@ -246,59 +241,29 @@ def _stream_other(
     other: ProbeInput, sketcher: GradientSketcher, plan: _Plan, on_done: Callable[[int], None]
 ) -> int:
     """Gradients of the other task's groups; returns the tokens read."""
+    tokens = 0
     for place, group in enumerate(plan.other, start=plan.own):
-        _take_whole(sketcher, _Group(other, group), place)
+        read = GroupReadings(other, group)
+        _take_whole(sketcher, read, place)
+        tokens += read.tokens
         on_done(1)
     on_done(len(other.rollouts.groups) - len(plan.other))
-    return sum(len(t.tokens) for group in plan.other for t in other.rollouts.groups[group])
+    return tokens
 
 
-class _Group:
-    """One group as it is read: once, or in parts, which are read anew each time."""
-
-    def __init__(self, probe_input: ProbeInput, group: int):
-        self._probe_input, self._number = probe_input, group
-        self._parts = parts_of(probe_input, group)
-        self._whole = None if self.in_parts else token_losses(probe_input, group)
-
-    @property
-    def in_parts(self) -> bool:
-        return len(self._parts) > 1
-
-    def readings(self) -> Iterator[TokenLosses]:
-        """One after another, with their graphs."""
-        if self._whole is not None:
-            yield self._whole
-            return
-        for part in self._parts:
-            yield token_losses(self._probe_input, self._number, part)
-
-    @torch.no_grad()
-    def classes(self) -> list[Tensor]:
-        """Of each reading's tokens, (rows, C), int64: see `token_classes`."""
-        temperature = self._probe_input.rollouts.origin.temperature
-        entropies, written = [], []
-        for reading in self.readings():
-            entropies.append(entropy(reading.logits, temperature))
-            written.append(reading.batch.written)
-        every = torch.cat([e[w] for e, w in zip(entropies, written, strict=True)])
-        high, group = high_entropy(every), self._probe_input.rollouts.groups[self._number]
-        owners = [group[part] for part in self._parts]
-        parts = zip(owners, written, entropies, strict=True)
-        return [token_classes(*part, high) for part in parts]
-
-
-def _take_whole(sketcher: GradientSketcher, group: _Group, place: int) -> None:
+def _take_whole(sketcher: GradientSketcher, group: GroupReadings, place: int) -> None:
     with sketcher.micro_batch(place, in_parts=group.in_parts):
-        for reading in group.readings():
+        for reading in group:
             reading.losses.sum().backward()
 
 
-def _split_by_class(sketcher: GradientSketcher, group: _Group, place: int, stride: int) -> None:
+def _split_by_class(
+    sketcher: GradientSketcher, group: GroupReadings, place: int, stride: int
+) -> None:
     classes = group.classes()
     for index in range(len(SEPARATE)):
         with sketcher.micro_batch(place + index * stride, in_parts=group.in_parts):
-            for reading, own in zip(group.readings(), classes, strict=True):
+            for reading, own in zip(group, classes, strict=True):
                 chosen = own == index
                 if bool((chosen & (reading.losses != 0)).any()):
                     reading.losses[chosen].sum().backward(retain_graph=not group.in_parts)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from layerpick.probes.base import ProbeInput
 from layerpick.training.batches.packed import PackedBatch, pack
-from layerpick.training.batches.rows import RowSharing, columns
+from layerpick.training.batches.rows import CLASH, ChunkLimits, RowSharing, columns
 from layerpick.training.engine.learner import clipped_loss
 from layerpick.training.episodes.trajectory import Trajectory
 
@@ -89,7 +89,7 @@ def texts(
     by_group = [_samples(probe_input, index) for index in groups]
     total = sum(len(sample.copies) for samples in by_group for sample in samples)
     most = _chunk_tokens(probe_input)
-    sharing = RowSharing(probe_input.model, max(most, ROW_TOKENS))
+    sharing = RowSharing(probe_input.model, ChunkLimits(max(most, ROW_TOKENS), ROW_TOKENS))
     for teaches in (True, False):
         rows: list[list[_Sample]] = []
         for samples in by_group:
@@ -157,21 +157,23 @@ def _chunks(
 ) -> Iterator[list[list[_Sample]]]:
     """Consecutive prompts that fill a padded batch of at most `most` tokens, or parts of one.
 
-    Prompts whose rows are longer than a window of attention stand by themselves: see
-    `RowSharing.windowed`.
+    See `CLASH` for what else does not stand in a batch together.
     """
     chunk: list[list[_Sample]] = []
     longest = 0
-    windowed = False
+    nothing: frozenset[str] = frozenset()
+    masks = nothing
     for _, own in groupby(rows, key=lambda row: row[0].trajectory.group):
         prompt = list(own)
         length = max(columns([sample.trajectory for sample in row]) for row in prompt)
-        longest, before = max(longest, length), windowed
-        windowed = sharing.windowed([sample.trajectory for row in prompt for sample in row])
+        longest = max(longest, length)
+        samples = [[sample.trajectory for sample in row] for row in prompt]
+        masks = sharing.mix(samples, masks)
         full = longest * (len(chunk) + len(prompt)) > most
-        if chunk and (full or windowed != before):
+        if chunk and (full or masks == CLASH):
             yield chunk
             chunk, longest = [], length
+            masks = sharing.mix(samples, nothing)
         chunk += prompt
         at_a_time = max(1, most // longest)
         while len(chunk) > at_a_time:  # a prompt alone is too much

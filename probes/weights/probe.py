@@ -26,6 +26,7 @@ from layerpick.probes.weights.spectra import (
     stable_rank,
 )
 from layerpick.training.errors import LayerpickError
+from layerpick.training.models.sources import safe_files
 
 SECONDS_PER_WEIGHT = 6e-8
 """Of a spectrum, on one core."""
@@ -157,7 +158,7 @@ def stored_layers(folder: Path, path: str, count: int) -> list[list[StoredTensor
 def _stored(folder: Path) -> Iterator[StoredTensor]:
     from safetensors import safe_open
 
-    files = sorted(folder.glob("*.safetensors"))
+    files = safe_files(str(folder), folder)
     if not files:
         raise LayerpickError(
             f"{folder} has no safetensors files for the probe 'weights': leave it out, or save "

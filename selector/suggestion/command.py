@@ -137,14 +137,15 @@ Writes suggestion.json, profile.png and report.html.
             seed=seed,
             reporter=reporter,
         )
-    # First the answer: a full disk should not cost it.
-    if as_json:
-        sys.stdout.write(suggestion.to_json())
-    else:
-        print_suggestion(suggestion, Console(), wide)
-    suggestion.save(out / "suggestion.json")
-    draw_suggestion(suggestion, out / "profile.png")
-    write_page(suggestion_page(suggestion), out / REPORT)
+    try:
+        suggestion.save(out / "suggestion.json")
+        draw_suggestion(suggestion, out / "profile.png")
+        write_page(suggestion_page(suggestion), out / REPORT)
+    finally:  # a full disk should not cost the answer
+        if as_json:
+            sys.stdout.write(suggestion.to_json())
+        else:
+            print_suggestion(suggestion, Console(), wide)
     if as_json:
         return
     written = (str(out / name) for name in ("suggestion.json", "profile.png", REPORT))

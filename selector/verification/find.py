@@ -60,7 +60,7 @@ def find_measured(
         try:
             reading = find_reading(root, weights_hash, task, algorithm, data_hash)
         except LayerpickError as error:
-            note(f"No measured sweep is set beside the prediction: {error}")
+            note(f"Sweeps in {root} are passed over: {error}")
             continue
         if reading is None or reading.settings.data_hash != data_hash:
             continue

@@ -6,8 +6,6 @@ none, from the scores of a run and of full-parameter training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from layerpick.calibration.sweeps.measured import Reading, no_gain
@@ -45,10 +43,16 @@ def verify_suggestion(suggestion: Suggestion, reading: Reading) -> Verification:
             f"--layers {pick}` in its folder."
         )
     found = _verification(reading, suggestion, pick)
-    own = {"data_hash": task.data_hash, "prompt_form": task.prompt_form}
-    pairs = {name: (value, getattr(reading.settings, name)) for name, value in own.items() if value}
-    unequal = {name: pair for name, pair in pairs.items() if pair[1] and pair[0] != pair[1]}
-    return found.model_copy(update={"differences": _told(unequal)})
+    asked = {
+        "data_hash": task.data_hash,
+        "task_settings_hash": task.settings_hash,  # older suggestions do not say
+        "prompt_form": task.prompt_form,
+        "temperature": suggestion.rollouts.temperature,
+        "max_new_tokens": suggestion.rollouts.max_new_tokens,
+    }
+    known = {name: value for name, value in asked.items() if value not in (None, "")}
+    own = reading.settings.model_copy(update=known)
+    return found.model_copy(update={"differences": _differences(own, reading.settings)})
 
 
 def verify_run(run: RunFolder, suggestion: Suggestion | None, reading: Reading) -> Verification:
@@ -57,10 +61,10 @@ def verify_run(run: RunFolder, suggestion: Suggestion | None, reading: Reading) 
     Raises LayerpickError when the sweep is about something else or the run is not finished.
     """
     description, result = finished(run)
-    wanted = description.settings
-    _same(reading.settings, wanted.weights_hash, wanted.task, wanted.algorithm)
     if not _alone(description):  # a sweep has no such policy
         return _against(run, suggestion, reading.full.score, reading.settings, "sweep")
+    wanted = description.settings
+    _same(reading.settings, wanted.weights_hash, wanted.task, wanted.algorithm)
     return _verification(reading, suggestion, _one_layer(description), _OwnRun(description, result))
 
 
@@ -293,14 +297,12 @@ def _same(
 
 
 def _differences(run: RunSettings, measured: RunSettings) -> tuple[str, ...]:
-    """Settings that a run does not share with what it is measured by, in words."""
-    return _told(run.differences(measured))
-
-
-def _told(unequal: Mapping[str, tuple[object, object]]) -> tuple[str, ...]:
+    """Settings that a run does not share with what it is measured by, in words; hashes cut."""
     return tuple(
-        f"{name}: {own} here, {other} there"
-        for name, (own, other) in unequal.items()
+        f"{name}: {own!s:.12} here, {other!s:.12} there"
+        if name.endswith("hash")
+        else f"{name}: {own} here, {other} there"
+        for name, (own, other) in run.differences(measured).items()
         if name not in MAY_DIFFER
     )
 

@@ -20,6 +20,9 @@ FEWEST_TOKENS = 512
 """Tokens that a chunk may have however large the model."""
 MOST_LOGITS = {True: 1 << 29, False: 1 << 27}
 """Logits of a chunk, on CUDA and elsewhere; they and their gradient are held."""
+SHARED, WINDOWED = "shared", "windowed"
+CLASH = frozenset({SHARED, WINDOWED})
+"""Rows of several samples, and rows beyond a window of attention: no batch has both."""
 WINDOWS = ("sliding_window", "attention_chunk_size")
 """What configs call the number of columns that some layers can look back."""
 
@@ -32,11 +35,6 @@ class ChunkLimits:
     """Padding included."""
     predicted: int
     """Tokens with logits."""
-
-    @property
-    def row(self) -> int:
-        """Columns of a single row, at most: more would be over one of the limits."""
-        return min(self.tokens, self.predicted)
 
 
 def chunk_limits(model: LoadedModel, most_tokens: int) -> ChunkLimits:
@@ -52,9 +50,9 @@ def chunk_limits(model: LoadedModel, most_tokens: int) -> ChunkLimits:
 class RowSharing:
     """How many samples of a prompt share a row of one model's batches."""
 
-    def __init__(self, model: LoadedModel, most: int):
-        """Tries the model out; see `packs`. A row has at most so many columns, or one sample."""
-        self._most = most
+    def __init__(self, model: LoadedModel, limits: ChunkLimits):
+        """Tries the model out; see `packs`. A row keeps to the limits, or has one sample."""
+        self._limits = limits
         config = model.model.config.get_text_config(decoder=True)
         self._packs = packs(model.model, model.tokenizer.pad_token_id, model.device, model.dtype)
         self._windows = [size for name in WINDOWS if (size := getattr(config, name, None))]
@@ -68,14 +66,23 @@ class RowSharing:
         same = all(sample.tokens[:prompt] == start for sample in samples)
         if not self._packs or not same or self.windowed(samples):
             return 1
-        fits = max(1, (self._most - prompt) // max(1, longest - prompt))
-        return min(fits, cheapest_sharing(prompt, longest - prompt, len(samples), self._width))
+        completion = max(1, longest - prompt)
+        most = min(
+            (self._limits.tokens - prompt) // completion, self._limits.predicted // completion
+        )
+        return cheapest_sharing(prompt, completion, len(samples), self._width, most)
+
+    def mix(self, rows: Sequence[Sequence[Trajectory]], masks: frozenset[str]) -> frozenset[str]:
+        """What these rows ask of a batch's mask, beside what others do: `CLASH` cannot be had."""
+        shared = {SHARED} if any(len(row) > 1 for row in rows) else set()
+        windowed = {WINDOWED} if any(self.windowed(row) for row in rows) else set()
+        return masks | shared | windowed
 
     def windowed(self, samples: Sequence[Trajectory]) -> bool:
         """Whether a layer's window of attention ends within one of them.
 
         A window counts columns, which are not positions in a packed row; and a batch in which any
-        row is shared has one mask for all layers. So such rows stand in batches of their own.
+        row is shared has one mask for all layers. So they neither share a row nor such a batch.
         """
         longest = max(len(sample.tokens) for sample in samples)
         return any(longest >= window for window in self._windows)
@@ -87,8 +94,8 @@ def columns(samples: Sequence[Trajectory]) -> int:
     return prompt + sum(len(sample.tokens) - prompt for sample in samples)
 
 
-def cheapest_sharing(prompt: int, completion: int, group_size: int, width: int) -> int:
-    """How many samples share a row at the least cost, by multiply-adds per layer.
+def cheapest_sharing(prompt: int, completion: int, group_size: int, width: int, most: int) -> int:
+    """How many samples share a row at the least cost, by multiply-adds per layer; at most so many.
 
     prompt, completion: typical lengths in tokens; width: the model's hidden size. A token costs
     about 12 width² in weights and 2 width in attention to each column of its row.
@@ -98,4 +105,4 @@ def cheapest_sharing(prompt: int, completion: int, group_size: int, width: int) 
         columns = prompt + samples * completion
         return -(-group_size // samples) * columns * (12 * width**2 + 2 * width * columns)
 
-    return min(range(1, group_size + 1), key=cost)
+    return min(range(1, max(1, min(group_size, most)) + 1), key=cost)

@@ -23,7 +23,7 @@ from layerpick.training.batches.packed import (
     pack,
     packed_log_probs,
 )
-from layerpick.training.batches.rows import RowSharing, chunk_limits, columns
+from layerpick.training.batches.rows import CLASH, RowSharing, chunk_limits, columns
 from layerpick.training.engine.attention import fast_backward
 from layerpick.training.engine.policies import Policies
 from layerpick.training.episodes.trajectory import Trajectory
@@ -101,7 +101,7 @@ class Learner:
         model = policies.model
         self._limits = chunk_limits(model, chunk_tokens)
         self._pad = model.tokenizer.pad_token_id
-        self._sharing = RowSharing(model, self._limits.row)
+        self._sharing = RowSharing(model, self._limits)
         by_rate: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
         for policy, rate in enumerate(np.broadcast_to(learning_rate, len(policies))):
             by_rate[float(rate)] += policies.parameters(policy)
@@ -208,22 +208,23 @@ class Learner:
     def _chunks(self, rows: Sequence[list[Lesson]]) -> Iterator[list[list[Lesson]]]:
         """Consecutive rows that fill a padded batch within the limits, or single ones.
 
-        Rows longer than a window of attention stand by themselves: see `RowSharing.windowed`.
+        See `CLASH` for what else does not stand in a batch together.
         """
         chunk: list[list[Lesson]] = []
         longest = predicted = 0
-        windowed = False
+        nothing: frozenset[str] = frozenset()
+        masks = nothing
         for row in rows:
             samples = [lesson.trajectory for lesson in row]
-            length, before = columns(samples), windowed
-            windowed = self._sharing.windowed(samples)
+            length, masks = columns(samples), self._sharing.mix([samples], masks)
             written = sum(lesson.trajectory.generated for lesson in row)
             longest, predicted = max(longest, length), predicted + written
             tokens = longest * (len(chunk) + 1)
             full = tokens > self._limits.tokens or predicted > self._limits.predicted
-            if chunk and (full or windowed != before):
+            if chunk and (full or masks == CLASH):
                 yield chunk
                 chunk, longest, predicted = [], length, written
+                masks = self._sharing.mix([samples], nothing)
             chunk.append(row)
         if chunk:
             yield chunk

@@ -183,8 +183,8 @@ class ChangeCheck:
 
 def _moves(values: Tensor, gradient: Tensor, rate: float) -> bool:
     """Whether a step of Adam, of about the rate, is more than rounding for any number with one."""
-    felt = values[gradient != 0].abs().float()
-    return bool((felt * torch.finfo(values.dtype).eps < rate).any())
+    can = values.abs().float() * torch.finfo(values.dtype).eps < rate
+    return bool((can & (gradient != 0)).any())
 
 
 def _checksum(values: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class ModelFolder:
     revision: str | None
     """Commit on the Hub; None for local models."""
     weights: tuple[Path, ...]
-    """The files that are read: all safetensors, or all pickled."""
+    """Safetensors, or, where there are none, pickled ones."""
 
     @property
     def pickled(self) -> bool:
@@ -70,6 +70,11 @@ def locate(
         raise LayerpickError(f"--revision is for models on the Hub; {name} is a local model.")
     if not (folder / "config.json").is_file():
         raise LayerpickError(f"{name} has no config.json, so it is not a Hugging Face model.")
+    if (folder / "adapter_config.json").is_file():
+        raise LayerpickError(
+            f"{name} holds an adapter, which would be put into the model: merge it, or take its "
+            f"adapter_config.json away."
+        )
     return ModelFolder(name, folder, commit, _weight_files(name, folder, allow_pickle))
 
 
@@ -81,7 +86,7 @@ def _home_expanded(name: str) -> Path:
 
 
 def _weight_files(name: str, folder: Path, allow_pickle: bool) -> tuple[Path, ...]:
-    safe = _safe_files(name, folder)
+    safe = safe_files(name, folder)
     pickled = sorted(folder.glob("*.bin"))
     if safe:
         return safe
@@ -96,11 +101,16 @@ def _weight_files(name: str, folder: Path, allow_pickle: bool) -> tuple[Path, ..
     return tuple(pickled)
 
 
-def _safe_files(name: str, folder: Path) -> tuple[Path, ...]:
-    """The one file, or those of the index, as transformers looks for them; others are not read."""
+def safe_files(name: str, folder: Path) -> tuple[Path, ...]:
+    """The one file, or those of the index, as transformers looks for them; none without either.
+
+    Raises LayerpickError for an index that names files which are not there.
+    """
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return (whole,)
     if not index.is_file():
-        return (whole,) if whole.is_file() else ()
+        return ()
     with reading(index, "an index of weight files", "fetch the model again"):
         needed = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
         if not needed or not all(Path(shard).name == shard for shard in needed):
@@ -111,7 +121,7 @@ def _safe_files(name: str, folder: Path) -> tuple[Path, ...]:
             f"{name} lacks {len(missing)} of its {len(needed)} weight files, first {missing[0]}: "
             f"download it again."
         )
-    return (whole,) if whole.is_file() else tuple(folder / shard for shard in sorted(needed))
+    return tuple(folder / shard for shard in sorted(needed))
 
 
 def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
@@ -161,7 +171,7 @@ def _from_gguf(path: Path) -> Path:
 
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_suffix(".lock")):  # several processes may ask at once
+        with FileLock(target.with_name(f"{target.name}.lock")):  # several processes may ask at once
             if not target.is_dir():
                 _convert(path, target)
     return target

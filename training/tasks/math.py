@@ -15,7 +15,7 @@ from layerpick.training.errors import LayerpickError
 from layerpick.training.tasks.answers import canonical_answer, is_correct, readable_answer
 from layerpick.training.tasks.base import Prompt, SingleTurnTask, Split
 from layerpick.training.tasks.rewards import call_reward, load_reward
-from layerpick.training.tasks.rows import Row, RowSource, as_prompts, open_rows
+from layerpick.training.tasks.rows import Row, RowSource, as_prompts, asked, open_rows
 
 DEFAULT_DATASET = "openai/gsm8k"
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)")
@@ -74,12 +74,8 @@ class MathTask(SingleTurnTask):
 
 def _prompt(row: Row) -> Prompt:
     columns = dict(row.columns)
-    asked = next((name for name in ("question", "problem") if name in columns), None)
-    if "prompt" not in columns and asked is not None:
-        columns["prompt"] = columns[asked]
-    elif "prompt" not in columns and {"Body", "Question"} <= columns.keys():
-        body = str(columns["Body"]).strip()
-        columns["prompt"] = f"{body if body.endswith('.') else body + '.'} {columns['Question']}"
+    columns["prompt"] = asked(columns, ("prompt", "question", "problem"))
+    if "answer" not in columns:  # SVAMP's
         columns["answer"] = columns.get("Answer")
     for name in ("prompt", "answer"):
         if columns.get(name) in (None, "", []):

@@ -202,16 +202,17 @@ class GeneratedRows(RowSource):
 def _split_by_hash(rows: list[Row]) -> dict[Split, tuple[Row, ...]]:
     parts: dict[Split, list[Row]] = {"train": [], "heldout": []}
     for row in rows:
-        parts[split_of(_asked(row.columns))].append(row)
+        parts[split_of(str(asked(row.columns) or dict(row.columns)))].append(row)
     return {split: tuple(part) for split, part in parts.items()}
 
 
-def _asked(columns: Mapping[str, Any]) -> str:
-    """What tells a row's question from others, so that one asked twice is on one side only."""
-    asked = next((columns[name] for name in QUESTIONS if columns.get(name)), None)
-    if asked is None and columns.get("Question"):  # SVAMP's
-        asked = f"{columns.get('Body', '')} {columns['Question']}"
-    return str(asked or dict(columns))
+def asked(columns: Mapping[str, Any], names: Sequence[str] = QUESTIONS) -> Any:
+    """What a row asks, in the first of these columns or in SVAMP's two; None where nowhere."""
+    found = next((columns[name] for name in names if columns.get(name)), None)
+    if found is None and {"Body", "Question"} <= columns.keys():
+        body = str(columns["Body"]).strip()
+        return f"{body if body.endswith('.') else body + '.'} {columns['Question']}"
+    return found
 
 
 def _read_jsonl(path: Path) -> list[Row]:

@@ -39,7 +39,8 @@ def own(made):
     """`own(kind, layer, seed, rate)`: the record of a run of a sweep at own rates."""
 
     def make(kind, layer=None, seed=0, rate=1e-5, **others):
-        return made(kind, seed=seed, layer=layer, rate=rate, rates="own", **others)
+        record = made(kind, seed=seed, layer=layer, rate=rate, rates="own", **others)
+        return record.model_copy(update={"learning_rate_grid": GRID})
 
     return make
 
@@ -95,9 +96,17 @@ def test_policies_count_once_they_were_trained_at_every_rate(complete):
 
 def test_a_race_leaves_layers_at_a_rate_that_is_not_the_sweeps(complete, own):
     raced = own("layer", 1, seed=0, rate=3e-5, scores=(0.9,) * 4)
+    raced = raced.model_copy(update={"learning_rate_grid": (3e-5,)})
     before, after = read_sweep(complete), read_sweep([*complete, raced])
     assert after.learning_rate_grid == GRID and after.unfinished == ()
     assert after.layers[1].scores.tolist() == before.layers[1].scores.tolist()
+
+
+def test_a_sweep_whose_full_run_lacks_a_rate_is_not_finished(complete):
+    """Other processes may have measured every layer by then."""
+    begun = [r for r in complete if (r.run.kind, r.run.learning_rate) != ("full", 1e-4)]
+    with pytest.raises(LayerpickError, match="no finished full run"):
+        read_sweep(begun)
 
 
 def test_a_rate_that_fails_in_one_seed_is_not_chosen(complete, own):

@@ -8,7 +8,7 @@ import torch
 
 from layerpick.probes.trials import prefixes
 from layerpick.training.batches.padded import collate, token_log_probs
-from layerpick.training.batches.rows import RowSharing
+from layerpick.training.batches.rows import ChunkLimits, RowSharing
 from layerpick.training.engine.learner import Learner, Lesson
 from layerpick.training.engine.policies import FullPolicy
 from layerpick.training.episodes.trajectory import Trajectory, Turn
@@ -56,7 +56,7 @@ def test_a_row_longer_than_a_window_has_the_log_probs_that_it_has_alone(tiny, gr
 
 
 def test_the_probes_keep_to_it_too(tiny, groups):
-    sharing = RowSharing(tiny("gemma3_text"), 100)
+    sharing = RowSharing(tiny("gemma3_text"), ChunkLimits(1000, 1000))
     rows = []
     for group in groups:
         samples = [prefixes._Sample([each], np.ones(1)) for each in group]

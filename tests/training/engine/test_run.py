@@ -95,6 +95,16 @@ def test_what_cannot_go_on_is_said_and_kept(tiny, make_bench, tmp_path):
         train(make_bench(half), OwnSettings((1,), RATE), RunFolder(tmp_path / "float16"))
 
 
+def test_only_what_a_killed_run_has_left_is_removed(tmp_path):
+    """The folder may be one that a person keeps other things in."""
+    own = [".checkpoint-10-abc", ".metrics.jsonl-abc", ".layer_delta.safetensors-abc"]
+    others = [".oh-my-zsh", ".venv-gpu", "checkpoint-notes"]
+    for name in (*own, *others):
+        (tmp_path / name).mkdir()
+    RunFolder(tmp_path).begin(0)
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == set(others)
+
+
 def test_an_error_in_the_first_step_leaves_nothing_in_the_way(tiny, make_bench, tmp_path):
     bench, folder = make_bench(tiny("llama")), RunFolder(tmp_path)
 

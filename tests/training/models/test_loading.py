@@ -80,6 +80,7 @@ def test_missing_shard(folder):
     "index", ["{}", "[]", "{", '{"weight_map": {}}', '{"weight_map": {"a": "../b.safetensors"}}']
 )
 def test_index_of_nothing(folder, index):
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     (folder / "model.safetensors.index.json").write_text(index)
     message = refusal(folder)
     assert "model.safetensors.index.json cannot be read as an index of weight files" in message
@@ -127,9 +128,9 @@ class Evil:
 
 
 def test_other_safetensors_do_not_stand_for_the_weights(folder, tiny):
-    """An adapter beside pickled weights: transformers would read these."""
+    """Beside pickled ones transformers would read these."""
     weights = folder / "model.safetensors"
-    weights.rename(folder / "adapter_model.safetensors")
+    weights.rename(folder / "head.safetensors")
     assert "no safetensors weights" in refusal(folder)
     torch.save(tiny("qwen3").model.state_dict(), folder / "pytorch_model.bin")
     assert "--allow-pickle" in refusal(folder)
@@ -137,6 +138,11 @@ def test_other_safetensors_do_not_stand_for_the_weights(folder, tiny):
     other = {name: 2 * value for name, value in tiny("qwen3").model.state_dict().items()}
     torch.save(other, folder / "pytorch_model.bin")
     assert load_model(str(folder), allow_pickle=True).identity.weights_hash != before
+
+
+def test_an_adapter_is_not_put_in_unasked(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    assert "holds an adapter" in refusal(folder)
 
 
 def test_layers_with_another_memory_are_refused(folder):
