@@ -38,7 +38,7 @@ problems=(--task math --max-new-tokens 9 --temperature 0.7 --dataset "$data/word
   --template 'Tom had 8 apples and ate 3. How many are left? Use 8 and 3.\n8 - 3\nEach of 6 boxes holds 7 eggs. How many eggs are there? Use 7 and 6.\n7 * 6\n{prompt} Use {numbers}.\n')
 corridor=(--task agentic --algorithm gigpo --max-new-tokens 3 --steps 12 --heldout-prompts 100 --env "$data/worlds.py:Corridor"
   --template 'Door 3, wanted 5:\n> up\nDoor 4, wanted 5:\n> up\n\nDoor 17, wanted 16:\n> down\n\nDoor 9, wanted 7:\n> down\nDoor 8, wanted 7:\n> down\n\n{prompt}')
-market=(--task agentic --algorithm gigpo --max-new-tokens 4 --temperature 0.7 --steps 12 --heldout-prompts 100
+market=(--task agentic --algorithm gigpo --max-new-tokens 4 --temperature 0.7 --steps 12
   --env "$data/worlds.py:Market"
   --template 'Max sells soap. Sue sells wine. Who sells wine?\n> Sue\nTom sells rice. Ann sells fish. Who sells rice?\n> Tom\n\n{prompt}')
 till=(--task agentic --algorithm gigpo --max-new-tokens 3 --temperature 0.7 --env "$data/till.py:Till"
@@ -50,20 +50,20 @@ measure() {
     smollm2-digits-dr_grpo) sweep "$smollm2" digits-dr_grpo --lr-grid 3e-5,1e-4 --algorithm dr_grpo "${digits[@]}" ;;
     smollm2-names) sweep "$smollm2" names --lr-grid 2e-5,2e-4 "${names[@]}" ;;
     smollm2-corridor) sweep "$smollm2" corridor --lr-grid 6e-5,2e-4 "${corridor[@]}" ;;
-    smollm2-market) sweep "$smollm2" market --lr-grid 2e-5,2e-4 "${market[@]}" ;;
-    smollm2-sums) sweep "$smollm2" sums "${sums[@]}" ;;
+    smollm2-market) sweep "$smollm2" market --seeds 3 --lr-grid 2e-5,2e-4 "${market[@]}" ;;
+    smollm2-sums) sweep "$smollm2" sums --seeds 3 "${sums[@]}" ;;
     smollm2-sums-dr_grpo) sweep "$smollm2" sums-dr_grpo --algorithm dr_grpo "${sums[@]}" ;;
-    smollm2-divisors) sweep "$smollm2" divisors --lr-grid 2e-5,2e-4 --algorithm dr_grpo "${divisors[@]}" ;;
+    smollm2-divisors) sweep "$smollm2" divisors --seeds 3 --dtype float32 --lr-grid 2e-5,2e-4 --algorithm dr_grpo "${divisors[@]}" ;;
     smollm2-problems) sweep "$smollm2" problems --lr-grid 2e-5,2e-4 "${problems[@]}" ;;
     smollm2-programs) sweep "$smollm2" programs "${programs[@]}" ;;
-    gemma-names) sweep "$gemma" names --lr-grid 1e-5,4e-5 "${names[@]}" ;;
+    gemma-names) sweep "$gemma" names --dtype float32 --lr-grid 1e-5,4e-5 "${names[@]}" ;;
     gemma-market) sweep "$gemma" market --lr-grid 1e-5,4e-5 "${market[@]}" ;;
     gemma-corridor) sweep "$gemma" corridor --lr-grid 1e-5,4e-5 "${corridor[@]}" ;;
     gemma-till) sweep "$gemma" till --lr-grid 5e-6,2e-5 "${till[@]}" ;;
-    gemma-digits) sweep "$gemma" digits "${digits[@]}" ;;
+    gemma-digits) sweep "$gemma" digits --seeds 3 "${digits[@]}" ;;
     gemma-digits-dr_grpo) sweep "$gemma" digits-dr_grpo --lr-grid 5e-6,2e-5 --algorithm dr_grpo "${digits[@]}" ;;
     gemma-sums) sweep "$gemma" sums "${sums[@]}" --temperature 0.7 ;;
-    gemma-problems) sweep "$gemma" problems --lr-grid 1e-5,4e-5 "${problems[@]}" ;;
+    gemma-problems) sweep "$gemma" problems --seeds 3 --lr-grid 1e-5,4e-5 "${problems[@]}" ;;
     gemma-programs) sweep "$gemma" programs "${programs[@]}" ;;
     gemma-divisors) sweep "$gemma" divisors --seeds 3 --lr-grid 5e-6,1e-5 "${divisors[@]}" ;;
     *) echo "There is no sweep $1." >&2; exit 2 ;;
