@@ -214,9 +214,9 @@ def test_no_more_rows_are_decoded_at_a_time_than_memory_holds(tiny, monkeypatch)
     monkeypatch.setattr(module, "device_memory", lambda _: 1e9)
     weights = 4 * sum(each.numel() for each in model.model.parameters())
     assert module.rows_that_fit(model, 10) == int(1e9 / 8 / row)
-    monkeypatch.setattr(module, "device_memory", lambda _: 2 * (weights + 5 * row))
-    assert module.rows_that_fit(model, 10) == min(5, int((weights + 5 * row) / 4 / row))
-    monkeypatch.setattr(module, "device_memory", lambda _: 2 * (weights + 3 * row))
+    monkeypatch.setattr(module, "device_memory", lambda _: weights + 10 * row)
+    assert module.rows_that_fit(model, 10) == min(5, int((weights + 10 * row) / 8 / row))
+    monkeypatch.setattr(module, "device_memory", lambda _: weights + 6 * row)
     assert module.rows_that_fit(model, 10) == 3
     assert module.rows_that_fit(model, 10_000) == 1
     ended = []
