@@ -179,8 +179,8 @@ def load_examples(roots: Sequence[Path]) -> Loaded:
             left_out.append(f"{folder}: {reading.refusal}")
             if reading.nothing_gained is None:
                 ranked_only.append(example)
-    own = {each.about for each in (*examples, *ranked_only) if each.rates == "own"}
     found = (*examples, *ranked_only)
+    own = {each.about for each in found if each.rates == "own"}
     shared = [each for each in found if each.rates == "shared" and each.about in own]
     left_out += [
         f"{each.name} at a shared learning rate: it was measured again at a rate for each policy."

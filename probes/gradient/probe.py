@@ -36,10 +36,7 @@ from layerpick.probes.gradient.statistics import (
     size_and_signal,
 )
 from layerpick.probes.reading.passes import groups_with_signal
-from layerpick.probes.reading.token_losses import (
-    TOKEN_CLASSES,
-    mean_rewards,
-)
+from layerpick.probes.reading.token_losses import TOKEN_CLASSES, mean_rewards
 from layerpick.training.errors import LayerpickError
 
 PART_STATISTICS = ("gradient_norm", "gradient_snr")

@@ -161,8 +161,7 @@ def _chunks(
     """
     chunk: list[list[_Sample]] = []
     longest = 0
-    nothing: frozenset[str] = frozenset()
-    masks = nothing
+    masks: frozenset[str] = frozenset()
     for _, own in groupby(rows, key=lambda row: row[0].trajectory.group):
         prompt = list(own)
         length = max(columns([sample.trajectory for sample in row]) for row in prompt)
@@ -173,7 +172,7 @@ def _chunks(
         if chunk and (full or masks == CLASH):
             yield chunk
             chunk, longest = [], length
-            masks = sharing.mix(samples, nothing)
+            masks = sharing.mix(samples)
         chunk += prompt
         at_a_time = max(1, most // longest)
         while len(chunk) > at_a_time:  # a prompt alone is too much

@@ -146,7 +146,6 @@ Writes suggestion.json, profile.png and report.html.
             sys.stdout.write(suggestion.to_json())
         else:
             print_suggestion(suggestion, Console(), wide)
-    if as_json:
-        return
-    written = (str(out / name) for name in ("suggestion.json", "profile.png", REPORT))
-    print(f"Written: {', '.join(written)}", file=sys.stderr)
+    if not as_json:
+        written = (str(out / name) for name in ("suggestion.json", "profile.png", REPORT))
+        print(f"Written: {', '.join(written)}", file=sys.stderr)

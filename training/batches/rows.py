@@ -72,7 +72,9 @@ class RowSharing:
         )
         return cheapest_sharing(prompt, completion, len(samples), self._width, most)
 
-    def mix(self, rows: Sequence[Sequence[Trajectory]], masks: frozenset[str]) -> frozenset[str]:
+    def mix(
+        self, rows: Sequence[Sequence[Trajectory]], masks: frozenset[str] = frozenset()
+    ) -> frozenset[str]:
         """What these rows ask of a batch's mask, beside what others do: `CLASH` cannot be had."""
         shared = {SHARED} if any(len(row) > 1 for row in rows) else set()
         windowed = {WINDOWED} if any(self.windowed(row) for row in rows) else set()

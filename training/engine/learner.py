@@ -212,8 +212,7 @@ class Learner:
         """
         chunk: list[list[Lesson]] = []
         longest = predicted = 0
-        nothing: frozenset[str] = frozenset()
-        masks = nothing
+        masks: frozenset[str] = frozenset()
         for row in rows:
             samples = [lesson.trajectory for lesson in row]
             length, masks = columns(samples), self._sharing.mix([samples], masks)
@@ -224,7 +223,7 @@ class Learner:
             if chunk and (full or masks == CLASH):
                 yield chunk
                 chunk, longest, predicted = [], length, written
-                masks = self._sharing.mix([samples], nothing)
+                masks = self._sharing.mix([samples])
             chunk.append(row)
         if chunk:
             yield chunk
